@@ -1,0 +1,39 @@
+"""How any dbt project runs under Dagster, with incremental models as partitioned assets.
+
+`dbt_definitions` is the one call. The rest is for those who build their own: selectors, windows, partitions, the
+translator, the dbt resource and the prepared project.
+"""
+
+from dagster_dbt_common.definitions import dbt_definitions
+from dagster_dbt_common.engine import DbtResource
+from dagster_dbt_common.errors import DbtConfigError, StaleManifestError, WindowError
+from dagster_dbt_common.partitions import PartitionConfig, partition_config
+from dagster_dbt_common.project import MACROS_DIR, prepared_project
+from dagster_dbt_common.selectors import (
+    INCREMENTAL_SELECTOR,
+    MICROBATCH_SELECTOR,
+    PartitionGroup,
+    PartitionPlan,
+    plan_partitions,
+)
+from dagster_dbt_common.translator import PartitionedDbtTranslator
+from dagster_dbt_common.window import Window
+
+__all__ = [
+    "INCREMENTAL_SELECTOR",
+    "MACROS_DIR",
+    "MICROBATCH_SELECTOR",
+    "DbtConfigError",
+    "DbtResource",
+    "PartitionConfig",
+    "PartitionGroup",
+    "PartitionPlan",
+    "PartitionedDbtTranslator",
+    "StaleManifestError",
+    "Window",
+    "WindowError",
+    "dbt_definitions",
+    "partition_config",
+    "plan_partitions",
+    "prepared_project",
+]

@@ -1,0 +1,83 @@
+"""Exactly which dbt nodes a Dagster step runs: its assets, its checks, and the tests that its assets make possible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dagster_dbt.asset_utils import get_checks_on_sources_upstream_of_selected_assets
+
+from dagster_dbt_common.selectors import LAST_PARENTS_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dagster import AssetCheckSpec, AssetExecutionContext, AssetKey, DagsterInstance
+
+_UNIQUE_ID = "dagster_dbt/unique_id"
+
+
+@dataclass(frozen=True)
+class ChosenNodes:
+    """What a step runs.
+
+    Args:
+        unique_ids: the dbt nodes.
+        late_tests: those of them that are tests of checks which the step was not asked for: they belong to an asset
+            that was built before, and could not run then for want of another of their parents.
+    """
+
+    unique_ids: Sequence[str]
+    late_tests: frozenset[str]
+
+
+def choose_nodes(context: AssetExecutionContext, manifest: Mapping[str, Any]) -> ChosenNodes:
+    """Return what a step of `@dbt_assets` runs.
+
+    A test with several parents waits until each of them was built: a backfill may build two views, of which neither
+    is made from the other, in two runs, and a test of both can only run in the second one. There it is late.
+    """
+    assets_def = context.assets_def
+    selected = context.selected_asset_keys
+    source_checks = get_checks_on_sources_upstream_of_selected_assets(assets_def, selected)
+    asked = {*context.selected_asset_check_keys, *source_checks}
+    built = _Built(context.instance, selected)
+    key_of = {str(spec.metadata[_UNIQUE_ID]): spec.key for spec in assets_def.specs}
+    unique_ids = [str(assets_def.get_asset_spec(key).metadata[_UNIQUE_ID]) for key in selected]
+    late = set()
+    for spec in assets_def.node_check_specs_by_output_name.values():
+        test = _unique_id(spec)
+        others = [key_of[parent] for parent in _last_parents(manifest, test) if parent in key_of]
+        # Checks that run by themselves, without an asset, are somebody's wish: they run, and say what is missing.
+        ready = not selected or all(built.has(key) for key in others)
+        if spec.key in asked:
+            if ready:
+                unique_ids.append(test)
+            else:
+                context.log.info(f"{spec.name} waits until each of its parents was built")
+        elif ready and selected.intersection(others) and built.has(spec.asset_key):
+            unique_ids.append(test)
+            late.add(test)
+    return ChosenNodes(sorted(unique_ids), frozenset(late))
+
+
+class _Built:
+    def __init__(self, instance: DagsterInstance, selected: set[AssetKey] | frozenset[AssetKey]) -> None:
+        self._instance = instance
+        self._known = dict.fromkeys(selected, True)
+
+    def has(self, key: AssetKey) -> bool:
+        """Return whether an asset is built in this step, or was before."""
+        if key not in self._known:
+            self._known[key] = bool(self._instance.fetch_materializations(key, limit=1).records)
+        return self._known[key]
+
+
+def _unique_id(spec: AssetCheckSpec) -> str:
+    return str((spec.metadata or {})[_UNIQUE_ID])
+
+
+def _last_parents(manifest: Mapping[str, Any], test: str) -> Sequence[str]:
+    meta = manifest["nodes"][test]["config"].get("meta") or {}
+    parents: Sequence[str] = (meta.get("dagster") or {}).get(LAST_PARENTS_KEY, ())
+    return parents

@@ -1,0 +1,232 @@
+"""dbt in this process, behind the interface of the child process that dagster-dbt expects.
+
+dagster-dbt reads JSON lines from `process.stdout`, waits for the process and signals it. `InProcessDbt` gives it the
+same from a thread that runs dbt's own `dbtRunner`, so that all that dagster-dbt makes of dbt's events stays its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import re
+import signal
+import threading
+import time
+from functools import lru_cache
+from queue import SimpleQueue
+from subprocess import TimeoutExpired
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from dbt.adapters.base.impl import BaseAdapter
+    from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt_common.events.base_types import EventMsg
+
+SELECTED_TAG = "dagster_selected"
+"""The tag that marks, in one invocation's copy of the manifest, exactly what a Dagster step selected."""
+
+_USER_LEVELS = {"info", "warn", "error"}
+_ONE_AT_A_TIME = threading.Lock()  # dbt's flags, events and adapters are global to a process.
+_GRAPH_VARIABLE = re.compile(r"\bgraph\b")
+
+
+class DbtEvents:
+    """What dbt says, a JSON line for each event, in the order of the events, as they happen."""
+
+    def __init__(self, process: InProcessDbt) -> None:
+        self._process = process
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self.closed = False
+
+    def put(self, event: dict[str, Any]) -> None:
+        """Add an event; called by dbt's threads."""
+        self._lines.put(orjson.dumps(event, default=str))
+
+    def end(self) -> None:
+        """Say that there is no more."""
+        self._lines.put(None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (line := self._lines.get()) is not None:
+            yield line
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closed = True
+        # A reader that leaves early would leave dbt's threads at work in a process that thinks it is done.
+        if kind is not None:
+            self._process.cancel()
+
+
+class InProcessDbt:
+    """One invocation of dbt in a thread of this process, with the interface of `subprocess.Popen`.
+
+    Args:
+        args: dbt's arguments, from the command on.
+        partial_parse: the `partial_parse.msgpack` of a parsed project; dbt parses for itself where there is none.
+        selected: unique ids that alone have the tag `dagster_selected` in this invocation; None leaves tags alone.
+    """
+
+    def __init__(self, args: Sequence[str], *, partial_parse: Path | None, selected: Collection[str] | None) -> None:
+        self.args = ["dbt", *args]
+        self.returncode: int | None = None
+        self.result: dbtRunnerResult | None = None
+        self.stdout = DbtEvents(self)
+        self._partial_parse = partial_parse
+        self._selected = selected
+        self._thread = threading.Thread(target=self._run, name="dbt", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for dbt's end and return its exit code: 0, 1 for failures, 2 for what dbt could not begin.
+
+        Raises:
+            subprocess.TimeoutExpired: dbt has not ended within `timeout` seconds.
+        """
+        self._thread.join(timeout)
+        if self.returncode is None:
+            raise TimeoutExpired(self.args, timeout or 0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Cancel dbt, as SIGINT does for its command line; any other signal is refused.
+
+        Raises:
+            ValueError: the signal is not SIGINT or SIGTERM.
+        """
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            raise ValueError(f"dbt in this process takes SIGINT or SIGTERM, not {number}")
+        self.cancel()
+
+    def cancel(self, timeout: float = 10.0) -> None:
+        """Stop dbt: interrupt the statements in flight, start no more, roll back; returns when it has ended.
+
+        dbt's own path for Ctrl-C, a KeyboardInterrupt in the thread that schedules its nodes. That thread waits for a
+        node to end, so the statements are interrupted first, again and again: a node may be just before its own.
+        """
+        deadline = time.monotonic() + timeout
+        raised = False
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            if not raised and self._thread.ident:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread.ident), ctypes.py_object(KeyboardInterrupt)
+                )
+                raised = True
+            for adapter in _live_adapters():
+                adapter.cancel_open_connections()
+            self._thread.join(0.1)
+
+    def _run(self) -> None:
+        try:
+            with _ONE_AT_A_TIME:
+                self._invoke()
+        except BaseException as error:  # whatever it is, the reader of the events has to hear of it
+            self.returncode = 2
+            self.stdout.put(_error_event(error))
+        finally:
+            self.stdout.end()
+
+    def _invoke(self) -> None:
+        # Heavy, and not needed where a process only loads definitions.
+        from dbt.cli.main import dbtRunner  # noqa: PLC0415
+
+        manifest = None
+        if self._partial_parse and self._partial_parse.is_file():
+            manifest = _LoadedManifest.of(self._partial_parse).for_invocation(self._selected)
+        self.result = dbtRunner(manifest=manifest, callbacks=[self._on_event]).invoke(list(self.args[1:]))
+        if self.result.exception is not None:
+            self.stdout.put(_error_event(self.result.exception))
+        self.returncode = 0 if self.result.success else 2 if self.result.exception is not None else 1
+
+    def _on_event(self, message: EventMsg) -> None:
+        if message.info.level in _USER_LEVELS:
+            from dbt_common.events.functions import msg_to_dict  # noqa: PLC0415
+
+            self.stdout.put(msg_to_dict(message))
+
+
+class AdapterOfRun:
+    """The adapter that dbt uses in this process, for reading what a model has become while dbt goes on.
+
+    dagster-dbt holds a `DuckDBAdapter`'s events back until dbt has ended, since a second process could not open the
+    file before. Here there is no second process, so this stands in front of the adapter.
+
+    Args:
+        adapter_type: the type in the manifest's metadata, `duckdb` for one.
+    """
+
+    def __init__(self, adapter_type: str) -> None:
+        self._type = adapter_type
+
+    def __getattr__(self, name: str) -> Any:
+        from dbt.adapters.factory import get_adapter_by_type  # noqa: PLC0415
+
+        return getattr(get_adapter_by_type(self._type), name)
+
+
+class _LoadedManifest:
+    """A parsed project in memory; each invocation has copies of its nodes: dbt writes into them."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._nodes = dict(manifest.nodes)
+
+    @staticmethod
+    @lru_cache(maxsize=2)
+    def of(partial_parse: Path) -> _LoadedManifest:
+        """Read dbt's partial parse file; its path has the project's content hash, so a path is read once."""
+        from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415
+        from dbt.parser.manifest import extended_mashumuro_decoder  # noqa: PLC0415
+
+        manifest = Manifest.from_msgpack(partial_parse.read_bytes(), decoder=extended_mashumuro_decoder)
+        manifest.build_parent_and_child_maps()
+        manifest.build_group_map()
+        if _uses_graph(manifest):
+            manifest.build_flat_graph()
+        return _LoadedManifest(manifest)
+
+    def for_invocation(self, selected: Collection[str] | None) -> Manifest:
+        """Return the manifest with fresh nodes, and the tag of the selection on exactly the selected ones."""
+        from dbt.contracts.graph.nodes import SeedNode  # noqa: PLC0415
+
+        marked = frozenset(selected or ())
+        nodes = {}
+        for unique_id, node in self._nodes.items():
+            fresh: Any = copy.copy(node)
+            if not isinstance(node, SeedNode):
+                fresh.extra_ctes = []
+            if unique_id in marked:
+                fresh.tags = [*fresh.tags, SELECTED_TAG]
+            nodes[unique_id] = fresh
+        self._manifest.nodes = nodes
+        return self._manifest
+
+
+def _uses_graph(manifest: Manifest) -> bool:
+    """Whether a model or macro reads dbt's `graph` variable; building it costs more than a partition's SQL."""
+    internal = ("dbt", f"dbt_{manifest.metadata.adapter_type}")
+    macros = (macro.macro_sql for macro in manifest.macros.values() if macro.package_name not in internal)
+    models = (getattr(node, "raw_code", "") for node in manifest.nodes.values())
+    return any(_GRAPH_VARIABLE.search(text) for text in (*macros, *models))
+
+
+def _live_adapters() -> list[BaseAdapter]:
+    from dbt.adapters.factory import FACTORY  # noqa: PLC0415
+
+    return cast("list[BaseAdapter]", list(FACTORY.adapters.values()))
+
+
+def _error_event(error: BaseException) -> dict[str, Any]:
+    message = str(error) or type(error).__name__
+    return {"info": {"name": "MainEncounteredError", "level": "error", "msg": message}, "data": {"exc": message}}

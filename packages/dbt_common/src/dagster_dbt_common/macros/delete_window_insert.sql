@@ -1,0 +1,25 @@
+{#
+  The incremental strategy `delete_window+insert`: replaces exactly the rows of the run's window, in one transaction.
+
+  dbt's own `delete+insert` deletes the keys that come in, so a row that the source took back stays for ever, and a
+  window that became empty is not emptied. Deleting by the window makes an incremental build equal to a full one.
+  The column is the model's `event_time` (dbt's own config for it).
+#}
+{% macro get_incremental_delete_window_insert_sql(arg_dict) -%}
+    {%- set column = config.get('event_time') -%}
+    {%- if not column -%}
+        {{ exceptions.raise_compiler_error(
+            "incremental_strategy='delete_window+insert' of " ~ model.name
+            ~ " needs the config `event_time`: the column of the window"
+        ) }}
+    {%- endif -%}
+    {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
+
+    delete from {{ arg_dict['target_relation'] }}
+    where {{ in_window(column) }};
+
+    insert into {{ arg_dict['target_relation'] }} ({{ columns }})
+    select {{ columns }}
+    from {{ arg_dict['temp_relation'] }}
+    where {{ in_window(column) }}
+{%- endmacro %}

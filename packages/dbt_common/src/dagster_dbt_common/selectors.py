@@ -1,0 +1,248 @@
+"""dbt selectors of this package, and the split of a manifest into partition groups, disjoint and complete."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dagster_dbt.asset_utils import get_node, get_upstream_unique_ids
+
+from dagster_dbt_common.partitions import PartitionConfig, partition_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dagster import TimeWindowPartitionsDefinition
+
+INCREMENTAL_SELECTOR = "config.materialized:incremental"
+"""Selects every incremental model: the partitioned ones, in a project where each of them has partitions."""
+
+MICROBATCH_SELECTOR = "config.incremental_strategy:microbatch"
+"""Selects every microbatch model: those that dbt itself cuts into batches."""
+
+GROUP_KEY = "partition_group"
+"""The key under `meta.dagster` by which a planned manifest says a node's group, so that dbt can select it."""
+
+LAST_PARENTS_KEY = "last_parents"
+"""The key under `meta.dagster` by which a planned manifest says which parents of a test are built last."""
+
+_UNPARTITIONED = "unpartitioned"
+_ADVERB = {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly", "year": "yearly"}
+
+
+@dataclass(frozen=True)
+class PartitionGroup:
+    """The models, seeds, snapshots and tests of a project that one `@dbt_assets` runs.
+
+    Args:
+        name: `unpartitioned`, or the grain as an adverb (`daily`), with the start where one grain has several groups.
+        partitions_def: the partitions that all its models have; None for the unpartitioned group.
+        assets: dbt unique ids of its models, seeds and snapshots; ephemeral models are in no group.
+        tests: dbt unique ids of the tests that run with them.
+    """
+
+    name: str
+    partitions_def: TimeWindowPartitionsDefinition | None
+    assets: frozenset[str]
+    tests: frozenset[str]
+
+    @property
+    def select(self) -> str:
+        """Return the dbt selector of the group, for the manifest of its plan."""
+        return f"config.meta.dagster.{GROUP_KEY}:{self.name}"
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Return whether the group has partitions."""
+        return self.partitions_def is not None
+
+
+@dataclass(frozen=True)
+class PartitionPlan:
+    """A manifest, split into groups.
+
+    Args:
+        manifest: dbt's manifest, in which each grouped node says its group under `meta.dagster.partition_group`, and
+            each test of several parents the one that it belongs to under `meta.dagster.ref` (dagster-dbt's own key).
+        configs: the partitions of each partitioned node and source, by unique id.
+        groups: the groups, the unpartitioned one first; each node and each test is in exactly one.
+    """
+
+    manifest: Mapping[str, Any]
+    configs: Mapping[str, PartitionConfig]
+    groups: Sequence[PartitionGroup]
+
+
+def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
+    """Split a dbt manifest into one unpartitioned group and one for each distinct partitions definition.
+
+    A test belongs to the last of its parents: a relationship between `orders` and a `customers` that is built from it
+    runs with `customers`. So a first build in the order of the graph never tests a table that does not exist yet, and
+    no build of `orders` tests against yesterday's `customers`. A `meta.dagster.ref` of the test's own says otherwise.
+
+    Raises:
+        DbtConfigError: a model's partition config can not be run.
+    """
+    nodes: Mapping[str, Mapping[str, Any]] = manifest["nodes"]
+    configs = {
+        unique_id: config
+        for unique_id, props in [*nodes.items(), *manifest["sources"].items()]
+        if (config := partition_config(props))
+    }
+    assets = [unique_id for unique_id, props in nodes.items() if _is_asset(props)]
+    names = _group_names({configs[unique_id] for unique_id in assets if unique_id in configs})
+    group_of = {
+        unique_id: names[configs[unique_id]] if unique_id in configs else _UNPARTITIONED for unique_id in assets
+    }
+    last_parents = _last_parents(manifest)
+    home_of = {test: _home(manifest["nodes"][test], parents) for test, parents in last_parents.items()}
+    for test, home in home_of.items():
+        group_of[test] = group_of[home]
+    members: dict[str, set[str]] = defaultdict(set)
+    for unique_id, name in group_of.items():
+        members[name].add(unique_id)
+    definitions = {name: config.definition() for config, name in names.items()}
+    groups = [
+        PartitionGroup(
+            name=name,
+            partitions_def=definitions.get(name),
+            assets=frozenset(members[name] - home_of.keys()),
+            tests=frozenset(members[name] & home_of.keys()),
+        )
+        for name in (_UNPARTITIONED, *sorted(definitions))
+        if members[name]
+    ]
+    return PartitionPlan(_annotated(manifest, group_of, home_of, last_parents), configs, groups)
+
+
+def _is_asset(props: Mapping[str, Any]) -> bool:
+    is_model = props["resource_type"] == "model" and props["config"].get("materialized") != "ephemeral"
+    return is_model or props["resource_type"] in ("seed", "snapshot")
+
+
+def _group_names(configs: set[PartitionConfig]) -> Mapping[PartitionConfig, str]:
+    """Name each group by its grain; `lookback` is a matter of the mapping, not of the partitions."""
+    by_definition: dict[TimeWindowPartitionsDefinition, list[PartitionConfig]] = defaultdict(list)
+    for config in configs:
+        by_definition[config.definition()].append(config)
+    grains = Counter(members[0].grain for members in by_definition.values())
+    names = {}
+    for definition, members in by_definition.items():
+        grain = members[0].grain
+        name = _ADVERB.get(grain, "cron")
+        if grains[grain] > 1 or name == "cron":
+            parts = (definition.cron_schedule if name == "cron" else "", f"{definition.start:%Y%m%dT%H%M}")
+            zone, offset = definition.timezone, definition.end_offset
+            name = _identifier(name, *parts, "" if zone == "UTC" else zone, str(offset) if offset else "")
+        names.update(dict.fromkeys(members, name))
+    return names
+
+
+def _identifier(*parts: str) -> str:
+    text = "_".join(part for part in parts if part).replace("*", "x")
+    return "".join(char if char.isalnum() else "_" for char in text)
+
+
+def _last_parents(manifest: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    """Return, for each test, the parents that no other parent is built from, the deepest first.
+
+    A test of sources alone has the first node that reads one of them.
+    """
+    nodes = manifest["nodes"]
+    tests = {unique_id: props for unique_id, props in nodes.items() if props["resource_type"] == "test"}
+    ancestors = _Ancestors(manifest, {unique_id for unique_id in nodes if unique_id not in tests})
+    last = {}
+    for test, props in tests.items():
+        parents = {parent for parent in get_upstream_unique_ids(manifest, props) if parent in nodes}
+        if parents:
+            finals = [parent for parent in parents if not any(ancestors.has(other, parent) for other in parents)]
+            last[test] = sorted(finals, key=lambda parent: (-ancestors.depths[parent], parent))
+            continue
+        readers = {
+            child
+            for source in props["depends_on"]["nodes"]
+            for child in manifest["child_map"].get(source, [])
+            if child in ancestors.depths and _is_asset(nodes[child])
+        }
+        if readers:
+            last[test] = [min(readers, key=lambda reader: (ancestors.depths[reader], reader))]
+    return last
+
+
+def _home(test: Mapping[str, Any], last_parents: Sequence[str]) -> str:
+    """Return the parent that a test belongs to: the one that its config names, or the deepest in the graph."""
+    ref = _ref(test)
+    if ref:
+        named = [parent for parent in test["depends_on"]["nodes"] if parent.split(".")[2] == ref.get("name")]
+        return named[0] if named else last_parents[0]
+    return last_parents[0]
+
+
+class _Ancestors:
+    """Which nodes are built from which; dbt has proved that there is no cycle."""
+
+    def __init__(self, manifest: Mapping[str, Any], ids: set[str]) -> None:
+        self._parents = {id_: [p for p in manifest["parent_map"].get(id_, []) if p in ids] for id_ in ids}
+        self.depths = self._depths()
+
+    def has(self, node: str, ancestor: str) -> bool:
+        """Return whether `node` is built from `ancestor`, looking no higher than it."""
+        waiting, seen = [node], {node}
+        while waiting:
+            for parent in self._parents[waiting.pop()]:
+                if parent == ancestor:
+                    return True
+                if parent not in seen and self.depths[parent] > self.depths[ancestor]:
+                    seen.add(parent)
+                    waiting.append(parent)
+        return False
+
+    def _depths(self) -> Mapping[str, int]:
+        """Return the length of the longest path to each node."""
+        missing = {unique_id: len(parents) for unique_id, parents in self._parents.items()}
+        children: dict[str, list[str]] = defaultdict(list)
+        for unique_id, parents in self._parents.items():
+            for parent in parents:
+                children[parent].append(unique_id)
+        depths = dict.fromkeys(self._parents, 0)
+        ready = [unique_id for unique_id, count in missing.items() if count == 0]
+        while ready:
+            current = ready.pop()
+            for child in children[current]:
+                depths[child] = max(depths[child], depths[current] + 1)
+                missing[child] -= 1
+                if missing[child] == 0:
+                    ready.append(child)
+        return depths
+
+
+def _ref(props: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = props["config"].get("meta") or props.get("meta") or {}
+    return (meta.get("dagster") or {}).get("ref") or {}
+
+
+def _annotated(
+    manifest: Mapping[str, Any],
+    group_of: Mapping[str, str],
+    home_of: Mapping[str, str],
+    last_parents: Mapping[str, Sequence[str]],
+) -> Mapping[str, Any]:
+    nodes = dict(manifest["nodes"])
+    for unique_id, name in group_of.items():
+        extra: dict[str, Any] = {GROUP_KEY: name}
+        home = home_of.get(unique_id)
+        if len(last_parents.get(unique_id, ())) > 1:
+            extra[LAST_PARENTS_KEY] = last_parents[unique_id]
+        if home and not _ref(nodes[unique_id]) and len(nodes[unique_id]["depends_on"]["nodes"]) > 1:
+            parent = get_node(manifest, home)
+            extra["ref"] = {
+                "name": parent["name"],
+                "package": parent["package_name"],
+                "version": parent.get("version"),
+            }
+        props = nodes[unique_id]
+        meta = props["config"].get("meta") or props.get("meta") or {}
+        dagster = {**(meta.get("dagster") or {}), **extra}
+        nodes[unique_id] = {**props, "config": {**props["config"], "meta": {**meta, "dagster": dagster}}}
+    return {**manifest, "nodes": nodes}

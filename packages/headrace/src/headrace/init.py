@@ -1,0 +1,19 @@
+"""The command `headrace init`: makes the workspace's state, so that any Dagster command finds it."""
+
+import os
+
+import click
+
+from headrace.storage import create_storage
+from headrace.user_errors import OneLineCommand
+from headrace.workspace import Workspace
+
+
+@click.command("init", cls=OneLineCommand)
+def init() -> None:
+    """Make the folder of the state, and in it the Dagster instance, where they are missing."""
+    workspace = Workspace.find()
+    os.environ.update(workspace.environment())
+    workspace.prepare()
+    create_storage()
+    click.echo(f"DAGSTER_HOME={workspace.dagster_home}")

@@ -1,0 +1,130 @@
+"""The command `headrace run`."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import date, datetime, timedelta
+
+import click
+from dagster import DagsterInstance
+from rich.console import Console
+
+from headrace.demo_export import write_demo_data
+from headrace.local_daemon import LocalDaemon
+from headrace.main_job import ExportFiles, MainJob
+from headrace.run_progress import Progress, result_table
+from headrace.run_report import RunReport
+from headrace.servers import Servers, running_daemon, running_servers
+from headrace.storage import create_storage
+from headrace.user_errors import OneLineCommand, UserError
+from headrace.workspace import Workspace
+
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
+_DEMO_DAYS, _DEMO_ORDERS, _DEMO_SEED = 90, 400, 7
+_REASON_LINES = 6
+
+
+@click.command("run", cls=OneLineCommand)
+@click.option("--from", "first", type=_DAY, metavar="DAY", help="First day.  [default: the first of the exports]")
+@click.option("--to", "last", type=_DAY, metavar="DAY", help="Last day.  [default: the last of the exports]")
+@click.option("--all", "everything", is_flag=True, help="Build all of it, fresh or not.")
+@click.option("--serve", is_flag=True, help="Leave the UI and the daemon up until Ctrl-C.")
+@click.option("--port", type=int, metavar="N", help="The UI's port.  [default: a free one; 3000 with --serve]")
+@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="The table at the end.")
+def run(
+    *, first: datetime | None, last: datetime | None, everything: bool, serve: bool, port: int | None, output: str
+) -> None:
+    """Make tested marts of the raw export files, in one backfill over all code locations.
+
+    Builds what is missing, what changed, and what depends on it. Makes demo data where there are no exports.
+    """
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    workspace = Workspace.find()
+    os.environ.update(workspace.environment())
+    workspace.prepare()
+    start, end = _days(workspace, first and first.date(), last and last.date(), console)
+    create_storage()
+    began = time.monotonic()
+    with _termination_interrupts(), running_servers(workspace, port or (3000 if serve else None)) as servers:
+        console.print(f"Dagster serves {' and '.join(workspace.locations)} at {servers.url}")
+        report = _build(workspace, servers, start, end, everything=everything, console=console)
+        if output == "json":
+            click.echo(report.to_json() if report else '{"assets": [], "failures": []}')
+        elif report:
+            Console(soft_wrap=True).print(result_table(report))
+        failed = report is not None and _print_failures(report, console)
+        console.print(f"{'failed' if failed else 'done'} in {time.monotonic() - began:.0f} s")
+        if serve:
+            console.print(f"serving {servers.url} until Ctrl-C")
+            with running_daemon(workspace, servers), suppress(KeyboardInterrupt):
+                threading.Event().wait()
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _days(workspace: Workspace, first: date | None, last: date | None, console: Console) -> tuple[date, date]:
+    """Return the first and last day to build, making demo data where there are no exports.
+
+    Raises:
+        UserError: the days are not in order, or lie before `HEADRACE_START`.
+    """
+    bounds = ExportFiles.of(workspace.exports).bounds()
+    if bounds is None:
+        demo_first = first or workspace.start
+        demo_last = last or demo_first + timedelta(days=_DEMO_DAYS - 1)
+        console.print(f"no exports in {workspace.exports}: making demo data, {demo_first} to {demo_last}")
+        write_demo_data(workspace.exports, demo_first, demo_last, _DEMO_ORDERS, _DEMO_SEED)
+        bounds = demo_first, demo_last
+    start, end = first or max(bounds[0], workspace.start), last or bounds[1]
+    if start > end:
+        raise UserError(f"the first day, {start}, is after the last, {end}: change --from, --to or HEADRACE_START")
+    if start < workspace.start:
+        raise UserError(f"--from {start} is before the first partition, {workspace.start}: set HEADRACE_START earlier")
+    return start, end
+
+
+def _build(
+    workspace: Workspace, servers: Servers, start: date, end: date, *, everything: bool, console: Console
+) -> RunReport | None:
+    """Plan and build; return None where there was nothing to build."""
+    with DagsterInstance.get() as instance, LocalDaemon.over(instance, servers.workspace_file) as daemon:
+        job = MainJob(workspace, instance, daemon, servers.url)
+        plan = job.plan(start, end, everything=everything)
+        if not plan.size:
+            console.print(f"{start} to {end}: everything is fresh")
+            return None
+        console.print(f"{start} to {end}: {plan.size:,} partitions of {len(plan.partitions)} assets to build")
+        with Progress(console, plan).shown() as progress:
+            return job.build(plan, progress)
+
+
+def _print_failures(report: RunReport, console: Console) -> bool:
+    """Print why something is not there; return whether anything failed."""
+    for failure in report.failures:
+        lines = failure.reason.splitlines() or [""]
+        console.print(f"failed: {failure.what}: {lines[0]}", markup=False, style="red")
+        for line in lines[1:_REASON_LINES]:
+            console.print(f"    {line}", markup=False)
+        if len(lines) > _REASON_LINES:
+            console.print(f"    and {len(lines) - _REASON_LINES} lines more: see the run in the UI")
+    missing = [key for key, asset in report.assets.items() if not asset.done]
+    if missing:
+        console.print(f"not complete: {', '.join(key.to_user_string() for key in missing)}")
+    return bool(report.failures or missing)
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Answer SIGTERM as Ctrl-C: cancel the backfill, stop the servers."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

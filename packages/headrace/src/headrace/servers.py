@@ -1,0 +1,136 @@
+"""The processes of a local Dagster: a code server for each location, and the webserver in front of them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import yaml
+
+from headrace.workspace import Workspace
+
+_HOST = "127.0.0.1"
+_STARTUP_SECONDS = 120
+_STOP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Servers that run.
+
+    Args:
+        url: the webserver's address.
+        workspace_file: the workspace file that names the code servers.
+    """
+
+    url: str
+    workspace_file: Path
+
+
+@contextmanager
+def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]:
+    """Start a code server for each location, all at once, and the webserver; stop them at the end.
+
+    All listen on loopback. Their output goes to files in the workspace's logs folder.
+
+    Args:
+        workspace: the workspace.
+        port: the webserver's port; a free one where it is None.
+
+    Raises:
+        click.ClickException: a process ends before it serves, or does not serve within two minutes.
+    """
+    with ExitStack() as stack:
+        servers = []
+        entries = []
+        for name, module in workspace.locations.items():
+            code_port = _free_port()
+            command = ["dagster", "api", "grpc", "-m", module, "--location-name", name, *_address(code_port)]
+            servers.append((stack.enter_context(_running(name, command, workspace)), code_port))
+            entries.append({"grpc_server": {"host": _HOST, "port": code_port, "location_name": name}})
+        workspace_file = workspace.logs / "workspace.yaml"
+        workspace_file.write_text(yaml.safe_dump({"load_from": entries}))
+        for server, code_port in servers:
+            server.wait_until_served(code_port)
+        web_port = port or _free_port()
+        command = ["dagster-webserver", "-w", str(workspace_file), *_address(web_port)]
+        stack.enter_context(_running("webserver", command, workspace)).wait_until_served(web_port)
+        yield Servers(f"http://{_HOST}:{web_port}", workspace_file)
+
+
+@contextmanager
+def running_daemon(workspace: Workspace, servers: Servers) -> Iterator[None]:
+    """Run Dagster's daemon beside running servers, for schedules, sensors and what the UI launches."""
+    with _running("daemon", ["dagster-daemon", "run", "-w", str(servers.workspace_file)], workspace):
+        yield
+
+
+@dataclass(frozen=True)
+class _Server:
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait_until_served(self, port: int) -> None:
+        deadline = time.monotonic() + _STARTUP_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise click.ClickException(
+                    f"{self.name} ended with exit code {self.process.returncode} before it served: "
+                    f"{_last_error(self.log)} (all of it: {self.log})"
+                )
+            with socket.socket() as probe:
+                probe.settimeout(0.5)
+                if probe.connect_ex((_HOST, port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise click.ClickException(f"{self.name} does not serve after {_STARTUP_SECONDS} s: see {self.log}")
+
+
+@contextmanager
+def _running(name: str, command: Sequence[str], workspace: Workspace) -> Iterator[_Server]:
+    log_file = workspace.logs / f"{name}.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - Dagster's own commands, of this environment
+            [str(Path(sys.executable).parent / command[0]), *command[1:]],
+            cwd=workspace.root,
+            env={**os.environ, **workspace.environment()},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Its own session: a Ctrl-C at the terminal is the command's to answer, in the right order.
+            start_new_session=True,
+        )
+    try:
+        yield _Server(name, process, log_file)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _address(port: int) -> Sequence[str]:
+    return ("--host", _HOST, "--port", str(port))
+
+
+def _last_error(log: Path) -> str:
+    """Return the last line that names an error, which in a Python trace is the reason."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line.split(":")[0]]
+    return (errors or lines or ["it said nothing"])[-1]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,20 @@
+"""How a command tells its user that the call was wrong: one line, exit code 2."""
+
+import click
+
+
+class UserError(click.ClickException):
+    """A wrong call or wrong input. The message says what, where and what to do."""
+
+    exit_code = 2
+
+
+class OneLineCommand(click.Command):
+    """A command whose usage errors are one line too: click would print its usage text before them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments of the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise UserError(error.format_message()) from error

@@ -1,0 +1,103 @@
+"""A Headrace workspace: where its root and its state are, and the environment that its processes share."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import yaml
+
+from headrace.user_errors import UserError
+
+DEFAULT_START = "2024-01-01"
+
+_INSTANCE_CONFIG = """\
+# The Dagster instance of this workspace's own processes; deploy/ has the one for production.
+telemetry: {enabled: false}
+concurrency:
+  runs: {max_concurrent_runs: 4}
+  # A pool is a thing of which there is one, such as a DuckDB file that one process may write at a time.
+  pools: {granularity: op, default_limit: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace on this machine.
+
+    Args:
+        root: the folder of `workspace.yaml`.
+        locations: the module of each code location, by its name.
+        exports: the folder of the source's export files.
+        lake: the lake's folder or fsspec URL.
+        warehouse: the DuckDB file of the analytics location.
+        dagster_home: the folder of the Dagster instance.
+        start: the first day (UTC) of all partitions.
+    """
+
+    root: Path
+    locations: Mapping[str, str]
+    exports: Path
+    lake: str
+    warehouse: Path
+    dagster_home: Path
+    start: date
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str] = os.environ) -> "Workspace":
+        """Return the workspace at or above the current folder, with the paths that the environment says.
+
+        Raises:
+            UserError: there is no workspace, or `HEADRACE_START` is not a date.
+        """
+        here = Path.cwd()
+        root = next((folder for folder in (here, *here.parents) if (folder / "workspace.yaml").is_file()), None)
+        if root is None:
+            raise UserError(f"no folder at or above {here} holds workspace.yaml: go to a Headrace workspace")
+        state = Path(environment.get("HEADRACE_STATE") or root / ".headrace").absolute()
+        lake = environment.get("HEADRACE_LAKE") or str(state / "lake")
+        start = environment.get("HEADRACE_START") or DEFAULT_START
+        try:
+            first_day = date.fromisoformat(start)
+        except ValueError:
+            raise UserError(f"HEADRACE_START: {start!r} is not an ISO date; write it like 2024-01-01") from None
+        return cls(
+            root=root,
+            locations=_locations(root),
+            exports=Path(environment.get("HEADRACE_EXPORTS") or state / "exports").absolute(),
+            lake=lake if "://" in lake else str(Path(lake).absolute()),
+            warehouse=Path(environment.get("HEADRACE_WAREHOUSE") or state / "warehouse.duckdb").absolute(),
+            dagster_home=Path(environment.get("DAGSTER_HOME") or state / "dagster").absolute(),
+            start=first_day,
+        )
+
+    @property
+    def logs(self) -> Path:
+        """Return the folder of the logs of the processes that a command starts."""
+        return self.dagster_home / "processes"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that say these paths to a process."""
+        return {
+            "HEADRACE_START": self.start.isoformat(),
+            "HEADRACE_EXPORTS": str(self.exports),
+            "HEADRACE_LAKE": self.lake,
+            "HEADRACE_WAREHOUSE": str(self.warehouse),
+            "DAGSTER_HOME": str(self.dagster_home),
+        }
+
+    def prepare(self) -> None:
+        """Make the folders of the state, and the configuration of the Dagster instance where it has none."""
+        for folder in (self.dagster_home, self.logs, self.warehouse.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        config = self.dagster_home / "dagster.yaml"
+        if not config.exists():
+            config.write_text(_INSTANCE_CONFIG)
+
+
+def _locations(root: Path) -> Mapping[str, str]:
+    """Return the code locations of `workspace.yaml`, the file that `dagster` commands read."""
+    entries = yaml.safe_load((root / "workspace.yaml").read_text())["load_from"]
+    modules = [entry["python_module"] for entry in entries if "python_module" in entry]
+    return {module.get("location_name", module["module_name"]): module["module_name"] for module in modules}

@@ -1,0 +1,1 @@
+"""Code location: the dbt models of the analytics team."""

@@ -1,0 +1,1 @@
+"""Code location: loads export files into the raw tables of the lake."""

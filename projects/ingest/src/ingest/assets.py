@@ -1,0 +1,91 @@
+"""Makes the Dagster asset of a raw table from its declaration."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ingest import settings
+from ingest.checks import check, check_specs
+from ingest.engine import engine
+from ingest.exports import ExportError
+from ingest.lake import open_lake
+from ingest.loading import Loaded, column_schema, load, metadata
+from ingest.tables import Table
+from ingest.validation import Window
+
+# A backfill over several locations puts assets of the same partitions and backfill policy into one run request,
+# whatever their locations, and such a run can not be launched (Dagster 1.13.27). So these policies are not the ones
+# that dagster-dbt gives its assets, single_run() and none, and mean the same: 27 years of days are one run.
+_ONE_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=10_000)
+_ONE_RUN_UNPARTITIONED = dg.BackfillPolicy.single_run()
+
+RawEvent = dg.AssetMaterialization | dg.AssetCheckResult | dg.MaterializeResult[None]
+
+
+def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Return the asset `raw/<table>`, partitioned by `days` where the table is daily.
+
+    A run over a range of days loads them one after another. Where some fail, the others are recorded, and the
+    run fails at its end with the reason of each. Each run asks the environment where exports and lake are.
+    """
+    key = dg.AssetKey(["raw", table.name])
+
+    spec = dg.AssetSpec(
+        key,
+        description=table.description,
+        group_name="raw",
+        kinds={"python", "parquet"},
+        metadata={"dagster/column_schema": column_schema(table)},
+        partitions_def=days if table.daily else None,
+    )
+
+    # Not `@dg.asset`, in which `backfill_policy` is beta and warns.
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[spec],
+        backfill_policy=_ONE_RUN if table.daily else _ONE_RUN_UNPARTITIONED,
+        check_specs=check_specs(table, key),
+    )
+    def load_raw(context: dg.AssetExecutionContext) -> Iterator[RawEvent]:
+        partitions = _partitions(context, days) if table.daily else {table.name: None}
+        loaded: dict[str, Loaded] = {}
+        failed: dict[str, str] = {}
+        try:
+            exports, lake = settings.exports(), open_lake(settings.lake())
+        except settings.SettingError as error:
+            raise dg.Failure(str(error)) from error
+        with engine() as connection:
+            for partition, window in partitions.items():
+                day = partition if window else None
+                try:
+                    loaded[partition] = load(connection, table, exports=exports, lake=lake, day=day, window=window)
+                except ExportError as error:
+                    failed[partition] = str(error)
+            results = check(connection, lake, table, loaded) if loaded else []
+        if failed:
+            # An output would record every partition of the run, so the good ones are recorded one by one.
+            for partition, file in loaded.items():
+                yield dg.AssetMaterialization(key, partition=partition, metadata=metadata(table, file))
+            yield from results
+            raise dg.Failure(_summary(key, failed, len(loaded)))
+        for partition, file in loaded.items():
+            context.add_asset_metadata(
+                metadata(table, file), asset_key=key, partition_key=partition if table.daily else None
+            )
+        yield dg.MaterializeResult(asset_key=key, check_results=results)
+
+    return load_raw
+
+
+def _partitions(context: dg.AssetExecutionContext, days: dg.DailyPartitionsDefinition) -> dict[str, Window | None]:
+    windows = ((day, days.time_window_for_partition_key(day)) for day in context.partition_keys)
+    # The lake's times are UTC without zone.
+    return {day: Window(w.start.replace(tzinfo=None), w.end.replace(tzinfo=None)) for day, w in windows}
+
+
+def _summary(key: dg.AssetKey, failed: dict[str, str], loaded: int) -> str:
+    if len(failed) == 1 and not loaded:
+        return next(iter(failed.values()))
+    reasons = "\n".join(f"{partition}: {reason}" for partition, reason in failed.items())
+    of = f"{len(failed)} of {len(failed) + loaded} partitions failed, {loaded} loaded"
+    return f"{key.to_user_string()}: {of}\n{reasons}"

@@ -1,0 +1,55 @@
+"""Finds the one export file that stands for a table or for a day of it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ingest.tables import Table
+
+Format = Literal["csv", "parquet", "jsonl", "empty"]
+
+_FORMATS: dict[str, Format] = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+
+
+class ExportError(Exception):
+    """An export is missing or wrong; the message is one line that names the file and what to mend."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file with rows in one of the formats, or a marker that says that a day is empty on purpose."""
+
+    path: Path
+    format: Format
+
+    def sha256(self) -> str:
+        """Return the hex digest of the file's bytes, or `empty` for a marker: equal means unchanged."""
+        if self.format == "empty":
+            return "empty"
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def version(self) -> tuple[int, int, int]:
+        """Return what changes when the source writes the file anew, without reading it."""
+        status = self.path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def find_export(folder: Path, table: Table, day: str | None) -> Export:
+    """Return the export of `table`, for a daily table that of `day` (ISO date).
+
+    Raises `ExportError` where there is none, or more than one: which one counts is the source's to say.
+    """
+    stem = folder / table.name if day is None else folder / table.name / day
+    formats: dict[str, Format] = dict(_FORMATS) if day is None else {**_FORMATS, ".empty": "empty"}
+    paths = {stem.with_name(stem.name + suffix): format_ for suffix, format_ in formats.items()}
+    found = [Export(path, format_) for path, format_ in paths.items() if path.is_file()]
+    if len(found) > 1:
+        names = " and ".join(export.path.name for export in found)
+        raise ExportError(f"{stem.parent}: {names} stand for the same rows; keep one of them")
+    if not found:
+        suffixes = ", ".join(_FORMATS)
+        advice = "" if day is None else f", or an empty file {day}.empty where the day has no rows"
+        raise ExportError(f"{stem}.csv: no such export ({suffixes} would do); add it{advice}")
+    return found[0]

@@ -1,0 +1,143 @@
+"""Writes files of the lake so that a reader sees the old one or the new one, never half."""
+
+import fcntl
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import duckdb
+from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # fsspec ships no types
+
+from ingest.settings import SettingError
+
+# Their stores show an object when its upload is complete, and until then the one before it.
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+
+Write = Callable[[Path], None]
+
+
+class Lake(Protocol):
+    """A place for files that are named by their path below it, such as `raw/stores/data.parquet`."""
+
+    def location(self, name: str) -> str:
+        """Return the path or URL by which `name` is found from outside."""
+
+    def replace(self, name: str, write: Write) -> int:
+        """Put in place of `name` the file that `write` makes at the path it is given; return its bytes."""
+
+    def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Let `connection` read the lake's locations."""
+
+
+def open_lake(url: str) -> Lake:
+    """Return the lake at a folder or an fsspec URL.
+
+    Raises `SettingError` for a URL whose files could be seen half written.
+    """
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    if protocol in {"file", "local"}:
+        return FolderLake(Path(url.removeprefix(f"{protocol}://")))
+    if protocol in OBJECT_STORES:
+        return ObjectLake(url)
+    raise SettingError(
+        f"HEADRACE_LAKE: {url!r} has no atomic replace; use a folder or {', '.join(sorted(OBJECT_STORES))}"
+    )
+
+
+class FolderLake:
+    """A lake in a folder: a temporary file in the same folder is synced and renamed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def location(self, name: str) -> str:
+        """Return the absolute path of `name`."""
+        return str(self._root / name)
+
+    def replace(self, name: str, write: Write) -> int:
+        """Replace `name`; after the return it survives a power cut. Raises `OSError`."""
+        target = self._root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_orphans(target)
+        with _temporary(target) as (path, descriptor):
+            write(path)
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            path.replace(target)
+        _sync_folder(target.parent)
+        return size
+
+    def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Do nothing: DuckDB reads folders by itself."""
+
+
+class ObjectLake:
+    """A lake in an object store: a file is made locally and put in one operation."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._files, self._root = url_to_fs(url)
+        except ImportError as error:
+            raise SettingError(f"HEADRACE_LAKE: {url!r} needs a package that is missing: {error}") from error
+        self._url = url.rstrip("/")
+
+    def location(self, name: str) -> str:
+        """Return the URL of `name`."""
+        return f"{self._url}/{name}"
+
+    def replace(self, name: str, write: Write) -> int:
+        """Replace `name`. Raises `OSError`."""
+        with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
+            path = Path(folder) / "data"
+            write(path)
+            try:
+                self._files.put_file(str(path), f"{self._root.rstrip('/')}/{name}")
+            except Exception as error:
+                # Each store raises what its client library raises, such as botocore's own errors.
+                raise OSError(f"{self.location(name)}: {error}") from error
+            return path.stat().st_size
+
+    def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Register the store's fsspec file system."""
+        connection.register_filesystem(self._files)
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[tuple[Path, int]]:
+    """Make a file beside `target`, locked while its writer lives; unless renamed, it is gone afterwards."""
+    while True:
+        path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Another writer may have taken it for an orphan before it was locked.
+            if os.fstat(descriptor).st_nlink == 0:
+                continue
+            yield path, descriptor
+            return
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _remove_orphans(target: Path) -> None:
+    for path in target.parent.glob(f".{target.name}.*.tmp"):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            # A killed writer's lock went with it; one that is held belongs to a run at work on the same day.
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

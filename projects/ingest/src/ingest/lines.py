@@ -1,0 +1,119 @@
+"""Says on which physical line of an export file something stands, once it is known to be wrong."""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from ingest.exports import Export
+
+# The longest row that is read; DuckDB buffers 16 times as much. The csv module's own limit is 128 kB a field.
+MAX_ROW_BYTES = 2 * 2**20
+csv.field_size_limit(MAX_ROW_BYTES)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A CSV record, the physical line on which it begins, and how its last line ends."""
+
+    line: int
+    fields: Sequence[str]
+
+    def line_of(self, position: int) -> int:
+        """Return the physical line on which a field begins: quoted fields before it may hold newlines."""
+        return self.line + sum(field.count("\n") for field in self.fields[:position])
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a text export without its byte order mark; bytes that are not UTF-8 become lone surrogates."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+
+
+def records(file: TextIO) -> Iterator[Record]:
+    """Yield the records of a CSV file, the header first.
+
+    Raises `csv.Error` at a record with misplaced quotes.
+    """
+    reader = csv.reader(file, strict=True)
+    line = 1
+    for fields in reader:
+        # Blank lines are no rows: DuckDB leaves them out too.
+        if fields:
+            yield Record(line, fields)
+        line = reader.line_num + 1
+
+
+def place(export: Export, row: int, column: str) -> str:
+    """Return where a value stands, such as `line 17`, for a row counted from 0 without header and blanks."""
+    if export.format == "csv":
+        with open_text(export.path) as file:
+            rows = records(file)
+            position = list(next(rows).fields).index(column)
+            return f"line {next(islice(rows, row, None)).line_of(position)}"
+    if export.format == "jsonl":
+        with open_text(export.path) as file:
+            filled = (number for number, text in enumerate(file, 1) if text.strip())
+            return f"line {next(islice(filled, row, None))}"
+    return f"row {row + 1}"
+
+
+def csv_fault(export: Export) -> str | None:
+    """Return where and why a CSV file cannot be parsed, or None where this module finds nothing wrong."""
+    line = 1
+    try:
+        with open_text(export.path) as file:
+            rows = records(file)
+            header = next(rows).fields
+            for record in rows:
+                line = record.line
+                for name, value in zip(header, record.fields, strict=False):
+                    if not _is_utf8(value):
+                        return f"line {line}, column {name}: {value!r} is not UTF-8"
+                if len(record.fields) != len(header):
+                    return f"line {line}: {len(record.fields)} fields where the header has {len(header)}"
+                line += sum(field.count("\n") for field in record.fields) + 1
+    except csv.Error as error:
+        return f"line {line}: {error}"
+    return _mixed_endings(export)
+
+
+def jsonl_fault(export: Export) -> str | None:
+    """Return where and why a line of a JSONL file is no JSON object, or None where all of them are."""
+    with open_text(export.path) as file:
+        for number, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            if not _is_utf8(text):
+                return f"line {number}: not UTF-8"
+            try:
+                value = json.loads(text)
+            except ValueError as error:
+                return f"line {number}: {text.strip()[:80]!r} is not JSON ({error})"
+            if not isinstance(value, dict):
+                return f"line {number}: {text.strip()[:80]!r} is not a JSON object"
+    return None
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _mixed_endings(export: Export) -> str | None:
+    with open_text(export.path) as file:
+        first = None
+        inside_quotes = False
+        for number, text in enumerate(file, 1):
+            inside_quotes ^= text.count('"') % 2 == 1
+            if inside_quotes:
+                continue
+            ending = "CRLF" if text.endswith("\r\n") else "LF"
+            first = first or ending
+            if ending != first:
+                return f"line {number}: ends in {ending} where line 1 ends in {first}; use one of them"
+    return None

@@ -1,0 +1,134 @@
+"""Loads one export into one file of the lake: find, read, validate, replace."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+
+from ingest.exports import ExportError, find_export
+from ingest.lake import Lake
+from ingest.parsing import parsed, quoted
+from ingest.reading import TEXT, read
+from ingest.tables import Table
+from ingest.validation import Window, validate
+
+PREVIEW_ROWS = 5
+PREVIEW_WIDTH = 80
+# Small enough for a reader to skip by time and to hold one in memory, large enough to compress.
+ROW_GROUP_SIZE = 122_880
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What is now in the lake in place of an export."""
+
+    source: Path
+    source_sha256: str
+    location: str
+    rows: int
+    bytes: int
+    extra_columns: list[str]
+    preview: str
+
+    @property
+    def empty_on_purpose(self) -> bool:
+        """Whether a marker stood in place of the export."""
+        return self.source_sha256 == "empty"
+
+
+def lake_name(table: Table, day: str | None) -> str:
+    """Return the lake's name for a table's file, for a daily table that of `day` (ISO date)."""
+    return f"raw/{table.name}/data.parquet" if day is None else f"raw/{table.name}/day={day}/data.parquet"
+
+
+def load(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    *,
+    exports: Path,
+    lake: Lake,
+    day: str | None = None,
+    window: Window | None = None,
+) -> Loaded:
+    """Replace a table's file, or that of its `day`, with the rows of its export.
+
+    Raises `ExportError`, with nothing replaced, where the export is missing, wrong, or cannot be read, or the
+    lake cannot be written.
+    """
+    try:
+        export = find_export(exports, table, day)
+        version = export.version()
+        digest = export.sha256()
+        extra_columns = read(connection, export, table)
+        if export.version() != version:
+            raise ExportError(f"{export.path}: changed while it was read; load it again when it is complete")
+        rows = validate(connection, export, table, window)
+        typed = connection.table(TEXT).project(
+            ", ".join(f"{parsed(column)} as {quoted(column.name)}" for column in table.columns)
+        )
+        name = lake_name(table, day)
+        # Keys are unique, so this order is total: the same rows give the same bytes.
+        ordered = typed.order(", ".join(quoted(column) for column in table.order))
+
+        def write(path: Path) -> None:
+            ordered.write_parquet(str(path), compression="zstd", row_group_size=ROW_GROUP_SIZE, use_tmp_file=False)
+
+        size = lake.replace(name, write)
+    except (OSError, duckdb.IOException) as error:
+        raise ExportError(f"{table.name}{f' of {day}' if day else ''}: {str(error).splitlines()[0]}") from error
+    return Loaded(
+        source=export.path,
+        source_sha256=digest,
+        location=lake.location(name),
+        rows=rows,
+        bytes=size,
+        extra_columns=extra_columns,
+        preview=_preview(typed, table),
+    )
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """Return the table's columns as Dagster shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                column.type,
+                column.description,
+                dg.TableColumnConstraints(nullable=column.name not in {*table.key, table.event_time}),
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def metadata(table: Table, loaded: Loaded) -> Mapping[str, dg.MetadataValue]:
+    """Return what a materialization says about the file that it wrote."""
+    rows = "dagster/partition_row_count" if table.daily else "dagster/row_count"
+    values: dict[str, dg.MetadataValue] = {
+        rows: dg.MetadataValue.int(loaded.rows),
+        "dagster/column_schema": dg.MetadataValue.table_schema(column_schema(table)),
+        "bytes": dg.MetadataValue.int(loaded.bytes),
+        "path": dg.MetadataValue.path(loaded.location),
+        "source": dg.MetadataValue.path(str(loaded.source)),
+        "source_sha256": dg.MetadataValue.text(loaded.source_sha256),
+        "preview": dg.MetadataValue.md(loaded.preview),
+    }
+    if loaded.extra_columns:
+        values["ignored_columns"] = dg.MetadataValue.text(", ".join(loaded.extra_columns))
+    return values
+
+
+def _preview(rows: duckdb.DuckDBPyRelation, table: Table) -> str:
+    lines = [[column.name for column in table.columns], ["---"] * len(table.columns)]
+    lines += [[_cell(value) for value in row] for row in rows.limit(PREVIEW_ROWS).fetchall()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    if len(text) > PREVIEW_WIDTH:
+        text = text[: PREVIEW_WIDTH - 1] + "…"
+    return " ".join(text.replace("|", "\\|").split())

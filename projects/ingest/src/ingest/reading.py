@@ -1,0 +1,135 @@
+"""Reads an export of any format into DuckDB as text, so that one validator serves all formats."""
+
+import csv
+import gzip
+import zlib
+from collections.abc import Sequence
+
+import duckdb
+
+from ingest.exports import Export, ExportError
+from ingest.lines import MAX_ROW_BYTES, csv_fault, jsonl_fault, open_text, records
+from ingest.parsing import quoted
+from ingest.tables import Column, Table
+
+# The DuckDB table with the export's declared columns, all varchar; its rowid counts the export's rows from 0.
+TEXT = "export_text"
+
+
+def read(connection: duckdb.DuckDBPyConnection, export: Export, table: Table) -> list[str]:
+    """Put the export's rows into `TEXT` and return the names of its columns that `table` does not declare.
+
+    Raises `ExportError` where the file cannot be parsed or lacks a declared column.
+    """
+    connection.execute(f"drop table if exists {TEXT}")
+    if export.format == "empty":
+        columns = ", ".join(f"{quoted(column.name)} varchar" for column in table.columns)
+        connection.execute(f"create table {TEXT} ({columns})")
+        return []
+    try:
+        _require_whole(export)
+        relation, names = _READERS[export.format](connection, export, table)
+        relation.create(TEXT)
+    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException) as error:
+        raise ExportError(f"{export.path}{_fault(export) or ': ' + _first_part(error)}") from error
+    except csv.Error as error:
+        raise ExportError(f"{export.path}, line 1: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ExportError(f"{export.path}: not a whole gzip file ({error})") from error
+    return [name for name in names if name not in {column.name for column in table.columns}]
+
+
+def _csv(
+    connection: duckdb.DuckDBPyConnection, export: Export, table: Table
+) -> tuple[duckdb.DuckDBPyRelation, Sequence[str]]:
+    with open_text(export.path) as file:
+        header = next(records(file), None)
+    if header is None:
+        raise ExportError(f"{export.path}: no header line; a day without rows has an .empty file instead")
+    names = header.fields
+    _require_columns(export, table, names)
+    for column in table.columns:
+        if names.count(column.name) > 1:
+            raise ExportError(f"{export.path}, line 1, column {column.name}: stands there twice")
+    relation = connection.read_csv(
+        str(export.path),
+        auto_detect=False,
+        # By position: columns that are not loaded may share a name.
+        columns={f"c{position}": "varchar" for position in range(len(names))},
+        header=True,
+        delimiter=",",
+        quotechar='"',
+        escapechar='"',
+        max_line_size=MAX_ROW_BYTES,
+    )
+    return relation.project(", ".join(_csv_value(column, names) for column in table.columns)), names
+
+
+def _csv_value(column: Column, names: Sequence[str]) -> str:
+    field = f"c{names.index(column.name)}"
+    # CSV has one spelling for "no text" and null; for text the lake keeps the empty string.
+    value = f"coalesce({field}, '')" if column.type == "varchar" else field
+    return f"{value} as {quoted(column.name)}"
+
+
+def _parquet(
+    connection: duckdb.DuckDBPyConnection, export: Export, table: Table
+) -> tuple[duckdb.DuckDBPyRelation, Sequence[str]]:
+    relation = connection.read_parquet(str(export.path), hive_partitioning=False)
+    _require_columns(export, table, relation.columns)
+    return relation.project(
+        ", ".join(f"cast({quoted(column.name)} as varchar) as {quoted(column.name)}" for column in table.columns)
+    ), relation.columns
+
+
+def _jsonl(
+    connection: duckdb.DuckDBPyConnection, export: Export, table: Table
+) -> tuple[duckdb.DuckDBPyRelation, Sequence[str]]:
+    rows = connection.sql(
+        "select json from read_json_objects($path, format = 'nd', maximum_object_size = $size)",
+        params={"path": str(export.path), "size": MAX_ROW_BYTES},
+    )
+    if rows.filter("json_type(json) <> 'OBJECT'").limit(1).fetchone():
+        raise ExportError(f"{export.path}, {jsonl_fault(export)}")
+    keys = rows.project("unnest(json_keys(json)) as name").distinct().order("name").fetchall()
+    names = [str(key) for (key,) in keys]
+    # A file without lines has no keys: it is an export without rows, as a CSV file with its header alone.
+    if names:
+        _require_columns(export, table, names)
+    return rows.project(
+        ", ".join(f"json_extract_string(json, {_pointer(column)}) as {quoted(column.name)}" for column in table.columns)
+    ), names
+
+
+def _pointer(column: Column) -> str:
+    return "'/" + column.name.replace("~", "~0").replace("/", "~1").replace("'", "''") + "'"
+
+
+def _require_whole(export: Export) -> None:
+    if export.path.suffix != ".gz":
+        return
+    # DuckDB takes the end of a file that was cut off for the end of its rows.
+    with gzip.open(export.path) as file:
+        while file.read(2**20):
+            pass
+
+
+def _require_columns(export: Export, table: Table, names: Sequence[str]) -> None:
+    for column in table.columns:
+        if column.name not in names:
+            where = ", line 1" if export.format == "csv" else ""
+            raise ExportError(f"{export.path}{where}, column {column.name}: missing; the file has {', '.join(names)}")
+
+
+def _first_part(error: duckdb.Error) -> str:
+    return " ".join(str(error).partition("Possible")[0].split())[:300]
+
+
+def _fault(export: Export) -> str | None:
+    finders = {"csv": csv_fault, "jsonl": jsonl_fault}
+    finder = finders.get(export.format)
+    fault = finder(export) if finder else None
+    return f", {fault}" if fault else None
+
+
+_READERS = {"csv": _csv, "parquet": _parquet, "jsonl": _jsonl}

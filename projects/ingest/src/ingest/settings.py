@@ -1,0 +1,54 @@
+"""Where the environment says that exports and the lake are, and on which day all partitions start."""
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+DEFAULT_START = date(2024, 1, 1)
+
+
+class SettingError(ValueError):
+    """A setting is missing or unusable; the message is one line for the user."""
+
+
+def start(environment: Mapping[str, str] = os.environ) -> date:
+    """Return the first day (UTC) of all partitions, from `HEADRACE_START`.
+
+    Raises `SettingError` where it is not an ISO date.
+    """
+    text = environment.get("HEADRACE_START")
+    if not text:
+        return DEFAULT_START
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise SettingError(f"HEADRACE_START: {text!r} is not an ISO date; write it like 2024-01-01") from None
+
+
+def exports(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the source's export files, from `HEADRACE_EXPORTS`.
+
+    Raises `SettingError` where it is unset outside a workspace.
+    """
+    text = environment.get("HEADRACE_EXPORTS")
+    return Path(text).absolute() if text else _state_folder("HEADRACE_EXPORTS") / "exports"
+
+
+def lake(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the lake's folder (absolute) or fsspec URL, from `HEADRACE_LAKE`.
+
+    Raises `SettingError` where it is unset outside a workspace.
+    """
+    text = environment.get("HEADRACE_LAKE")
+    if not text:
+        return str(_state_folder("HEADRACE_LAKE") / "lake")
+    return text if "://" in text else str(Path(text).absolute())
+
+
+def _state_folder(variable: str) -> Path:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "workspace.yaml").is_file():
+            return folder / ".headrace"
+    raise SettingError(f"{variable} is not set, and no folder at or above {here} holds workspace.yaml: set it")

@@ -1,0 +1,98 @@
+"""Decides whether the text of an export may become a partition of the lake."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from ingest.exports import Export, ExportError
+from ingest.lines import place
+from ingest.parsing import parsed, quoted, unparsable
+from ingest.reading import TEXT
+from ingest.tables import Table
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time `[start, end)` of a partition, in UTC and without zone, as the lake's timestamps are."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A condition that no row may meet, and what the message says of the first that does."""
+
+    column: str
+    condition: str
+    message: str
+
+
+def validate(connection: duckdb.DuckDBPyConnection, export: Export, table: Table, window: Window | None) -> int:
+    """Return the number of rows in `TEXT`.
+
+    Raises `ExportError` for the first row, in the file's order, with a value that is not of its column's
+    type, a key that is null or empty, or an event time outside `window`; then for the first repeated key.
+    """
+    rules = _rules(table, window)
+    text = connection.table(TEXT)
+    counts = ", ".join(
+        f"min(rowid) filter (where {rule.condition}), count(*) filter (where {rule.condition})" for rule in rules
+    )
+    found = text.aggregate(f"count(*), {counts}").fetchone()
+    assert found is not None  # noqa: S101 - an aggregate without groups has one row
+    rows, faults = found[0], list(zip(found[1::2], found[2::2], rules, strict=True))
+    broken = [(row, count, rule) for row, count, rule in faults if row is not None]
+    if broken:
+        row, count, rule = min(broken, key=lambda fault: fault[0])
+        value = text.filter(f"rowid = {row}").project(quoted(rule.column)).fetchone()
+        shown = "null" if value is None or value[0] is None else repr(value[0])
+        more = f" (the first of {count} such rows)" if count > 1 else ""
+        where = place(export, row, rule.column)
+        raise ExportError(f"{export.path}, {where}, column {rule.column}: {shown} {rule.message}{more}")
+    _require_unique_keys(connection, export, table)
+    return int(rows)
+
+
+def _rules(table: Table, window: Window | None) -> list[_Rule]:
+    rules = [
+        _Rule(column.name, unparsable(column), f"is not a {_words(column.type)}")
+        for column in table.columns
+        if column.type != "varchar"
+    ]
+    rules += [_Rule(name, f"coalesce({quoted(name)}, '') = ''", "is no key: every row needs one") for name in table.key]
+    if table.event_time is not None and window is not None:
+        column = next(column for column in table.columns if column.name == table.event_time)
+        inside = f"{parsed(column)} >= '{window.start}' and {parsed(column)} < '{window.end}'"
+        # A time that does not parse meets the rule above already, an empty one only this.
+        outside = f"not coalesce({inside}, {quoted(column.name)} <> '', false)"
+        rules.append(_Rule(column.name, outside, f"is outside [{window.start}, {window.end})"))
+    return rules
+
+
+def _words(type_: str) -> str:
+    return "timestamp in UTC without offset, to the microsecond" if type_ == "timestamp" else type_
+
+
+def _require_unique_keys(connection: duckdb.DuckDBPyConnection, export: Export, table: Table) -> None:
+    columns = [column for column in table.columns if column.name in table.key]
+    keys = ", ".join(f"{parsed(column)} as {quoted(column.name)}" for column in columns)
+    names = ", ".join(quoted(column.name) for column in columns)
+    repeated = (
+        connection.table(TEXT)
+        .project(f"{keys}, rowid as position")
+        .aggregate(f"{names}, min(position, 2) as positions, count(*) as repeats", names)
+        .filter("repeats > 1")
+        .order("positions[2]")
+        .limit(1)
+        .fetchone()
+    )
+    if repeated is None:
+        return
+    *key, (first, second), _ = repeated
+    name = ", ".join(column.name for column in columns)
+    noun = "column" if len(columns) == 1 else "columns"
+    shown = ", ".join(repr(value) for value in key)
+    again, before = (place(export, row, columns[0].name) for row in (second, first))
+    raise ExportError(f"{export.path}, {again}, {noun} {name}: {shown} is the key of {before} already")
