@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import re
 import signal
 import threading
 import time
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from queue import SimpleQueue
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -34,7 +34,6 @@ SELECTED_TAG = "dagster_selected"
 
 _USER_LEVELS = {"info", "warn", "error"}
 _ONE_AT_A_TIME = threading.Lock()  # dbt's flags, events and adapters are global to a process.
-_GRAPH_VARIABLE = re.compile(r"\bgraph\b")
 
 
 class DbtEvents:
@@ -175,6 +174,28 @@ class AdapterOfRun:
         return getattr(get_adapter_by_type(self._type), name)
 
 
+class LazyGraph(Mapping[str, Any]):
+    """dbt's `graph` variable, built when a macro first reads it: few do, and building it is slower than a partition."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    @cached_property
+    def _graph(self) -> Mapping[str, Any]:
+        fresh = copy.copy(self._manifest)
+        fresh.build_flat_graph()
+        return fresh.flat_graph
+
+    def __getitem__(self, name: str) -> Any:
+        return self._graph[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._graph)
+
+    def __len__(self) -> int:
+        return len(self._graph)
+
+
 class _LoadedManifest:
     """A parsed project in memory; each invocation has copies of its nodes: dbt writes into them."""
 
@@ -192,8 +213,7 @@ class _LoadedManifest:
         manifest = Manifest.from_msgpack(partial_parse.read_bytes(), decoder=extended_mashumuro_decoder)
         manifest.build_parent_and_child_maps()
         manifest.build_group_map()
-        if _uses_graph(manifest):
-            manifest.build_flat_graph()
+        manifest.flat_graph = cast("dict[str, Any]", LazyGraph(manifest))
         return _LoadedManifest(manifest)
 
     def for_invocation(self, selected: Collection[str] | None) -> Manifest:
@@ -211,14 +231,6 @@ class _LoadedManifest:
             nodes[unique_id] = fresh
         self._manifest.nodes = nodes
         return self._manifest
-
-
-def _uses_graph(manifest: Manifest) -> bool:
-    """Whether a model or macro reads dbt's `graph` variable; building it costs more than a partition's SQL."""
-    internal = ("dbt", f"dbt_{manifest.metadata.adapter_type}")
-    macros = (macro.macro_sql for macro in manifest.macros.values() if macro.package_name not in internal)
-    models = (getattr(node, "raw_code", "") for node in manifest.nodes.values())
-    return any(_GRAPH_VARIABLE.search(text) for text in (*macros, *models))
 
 
 def _live_adapters() -> list[BaseAdapter]:

@@ -4,7 +4,7 @@
   It applies on the first run of a model too: under `is_incremental()` alone, the first partition of a missing table
   would load all of history while Dagster records one partition.
 
-  column     an expression of the window's type: a timestamp in UTC, or a date
+  column     an expression of the window's type: a timestamp in UTC, or a date in the zone of the model's partitions
   data_type  what both ends are cast to; `date` gives the days that the window touches, so that a reader of files by
              day can prune: an hour's window then is its whole day, which the timestamp's own filter narrows
 #}
@@ -21,8 +21,10 @@
     {%- endif -%}
     {%- set start, end = window -%}
     {%- if data_type == 'date' -%}
+        {%- set zone = partition_zone() -%}
         {%- set last_moment = end - modules.datetime.timedelta(microseconds=1) -%}
-        {%- set start, end = start.date(), last_moment.date() + modules.datetime.timedelta(days=1) -%}
+        {%- set start = modules.pytz.utc.localize(start).astimezone(zone).date() -%}
+        {%- set end = modules.pytz.utc.localize(last_moment).astimezone(zone).date() + modules.datetime.timedelta(days=1) -%}
     {%- endif -%}
     {%- set type = data_type or dbt.type_timestamp() -%}
     ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))
@@ -39,33 +41,46 @@
 
 
 {#
+  The time zone of the model's partitions, as its config says it.
+#}
+{% macro partition_zone() -%}
+    {%- set partitions = model.config.get('meta', {}).get('dagster', {}).get('partitions', {}) -%}
+    {{ return(modules.pytz.timezone(partitions.get('timezone', 'UTC'))) }}
+{%- endmacro %}
+
+
+{#
   Both ends of the window as datetimes in UTC without a zone, from the vars `min_date` and `max_date`; none where
-  either is missing. A window that cuts a partition of the model in two is refused: half a month would otherwise
-  replace the month.
+  either is missing. A var without an offset is a time of the partitions' zone: the day of a model by days of
+  Europe/Berlin begins at 22:00 or 23:00 in UTC. A window that cuts a partition of the model in two is refused: half
+  a month would otherwise replace the month.
 #}
 {% macro partition_window() -%}
     {%- if var('min_date', none) is none or var('max_date', none) is none -%}
         {{ return(none) }}
     {%- endif -%}
-    {%- set partitions = model.config.get('meta', {}).get('dagster', {}).get('partitions', {}) -%}
+    {%- set zone = partition_zone() -%}
+    {%- set grain = model.config.get('meta', {}).get('dagster', {}).get('partitions', {}).get('grain') -%}
     {%- set ends = [] -%}
     {%- for name in ['min_date', 'max_date'] -%}
-        {%- set end = modules.datetime.datetime.fromisoformat(var(name) | string) -%}
-        {%- if end.tzinfo -%}
-            {%- set end = end.astimezone(modules.pytz.utc).replace(tzinfo=none) -%}
-        {%- endif -%}
+        {%- set given = modules.datetime.datetime.fromisoformat(var(name) | string) -%}
+        {%- set local = given.astimezone(zone) if given.tzinfo else zone.localize(given) -%}
+        {%- set clock = local.replace(tzinfo=none) -%}
+        {%- set midnight = clock.replace(hour=0, minute=0, second=0, microsecond=0) -%}
         {%- set whole = {
-            'hour': end.replace(minute=0, second=0, microsecond=0),
-            'day': end.replace(hour=0, minute=0, second=0, microsecond=0),
-            'month': end.replace(day=1, hour=0, minute=0, second=0, microsecond=0),
+            'hour': clock.replace(minute=0, second=0, microsecond=0),
+            'day': midnight,
+            'week': midnight - modules.datetime.timedelta(days=midnight.weekday()),
+            'month': midnight.replace(day=1),
+            'year': midnight.replace(month=1, day=1),
         } -%}
-        {%- if partitions.get('timezone', 'UTC') == 'UTC' and end != whole.get(partitions.get('grain'), end) -%}
+        {%- if clock != whole.get(grain, clock) -%}
             {{ exceptions.raise_compiler_error(
-                name ~ " " ~ end ~ " is inside a " ~ partitions['grain'] ~ " partition of " ~ model.name
-                ~ ": pass a window of whole partitions, here " ~ whole[partitions['grain']] ~ " or the next"
+                name ~ " " ~ clock ~ " is inside a " ~ grain ~ " partition of " ~ model.name
+                ~ ": pass a window of whole partitions, here " ~ whole[grain] ~ " or the next"
             ) }}
         {%- endif -%}
-        {%- do ends.append(end) -%}
+        {%- do ends.append(local.astimezone(modules.pytz.utc).replace(tzinfo=none)) -%}
     {%- endfor -%}
     {%- if ends[0] >= ends[1] -%}
         {{ exceptions.raise_compiler_error(
