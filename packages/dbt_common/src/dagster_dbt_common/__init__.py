@@ -4,6 +4,7 @@
 translator, the dbt resource and the prepared project.
 """
 
+from dagster_dbt_common.component import PartitionedDbtProjectComponent
 from dagster_dbt_common.definitions import dbt_definitions
 from dagster_dbt_common.engine import DbtResource
 from dagster_dbt_common.errors import DbtConfigError, StaleManifestError, WindowError
@@ -28,6 +29,7 @@ __all__ = [
     "PartitionConfig",
     "PartitionGroup",
     "PartitionPlan",
+    "PartitionedDbtProjectComponent",
     "PartitionedDbtTranslator",
     "StaleManifestError",
     "Window",

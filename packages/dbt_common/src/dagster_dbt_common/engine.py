@@ -64,6 +64,7 @@ class DbtResource(DbtCliResource):
         dagster_dbt_translator: DagsterDbtTranslator | None = None,
         context: OpExecutionContext | AssetExecutionContext | None = None,
         target_path: Path | None = None,
+        unique_ids: Sequence[str] | None = None,
     ) -> DbtCliInvocation:
         """Start dbt with these arguments; in the context of `@dbt_assets`, on what its step selected.
 
@@ -74,13 +75,14 @@ class DbtResource(DbtCliResource):
             dagster_dbt_translator: the translator, where there is no `@dbt_assets`.
             context: the context of the op.
             target_path: where dbt writes; a folder of the invocation's own by default.
+            unique_ids: exactly what is to run, where there is no `@dbt_assets`.
 
         Raises:
             DagsterDbtCliRuntimeError: by the returned invocation, when dbt failed.
         """
         plain_args, selects, excludes = extract_runtime_selection_from_args(args)
         project: DbtProject | None = None
-        chosen = None
+        chosen = None if unique_ids is None else ChosenNodes(unique_ids, frozenset())
         if context is not None and context.has_assets_def:
             asset_context = cast("AssetExecutionContext", context)
             manifest, dagster_dbt_translator, project = get_manifest_and_translator_from_dbt_assets(

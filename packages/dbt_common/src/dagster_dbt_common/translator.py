@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckSpec,
+    AssetKey,
     AssetSpec,
+    AutomationCondition,
     LastPartitionMapping,
     PartitionMapping,
     PartitionsDefinition,
@@ -32,6 +34,7 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         plan: the project's partition plan.
         group: the group whose assets this translator describes.
         settings: dagster-dbt's settings; by default views are virtual assets and source tests are checks.
+        automation: the automation condition of each model whose own config says none.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         plan: PartitionPlan,
         group: PartitionGroup,
         settings: DagsterDbtTranslatorSettings | None = None,
+        automation: AutomationCondition[AssetKey] | None = None,
     ) -> None:
         super().__init__(
             settings
@@ -46,6 +50,7 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         )
         self._plan = plan
         self._group = group
+        self._automation = automation
 
     def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> PartitionsDefinition[str] | None:
         """Return the partitions that the node's own config says; a source's are its own location's to say."""
@@ -79,6 +84,11 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         return TimeWindowPartitionMapping(
             start_offset=-child.lookback if same else 0, allow_nonexistent_upstream_partitions=True
         )
+
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition[AssetKey] | None:
+        """Return the model's own condition, or the project's; seeds and snapshots have no default."""
+        own: AutomationCondition[AssetKey] | None = super().get_automation_condition(dbt_resource_props)
+        return own or (self._automation if dbt_resource_props["resource_type"] == "model" else None)
 
     def get_asset_check_spec(
         self, asset_spec: AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None

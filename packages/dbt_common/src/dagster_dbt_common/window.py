@@ -52,9 +52,9 @@ class Window:
         Raises:
             WindowError: the run's partitions are not of a time-window definition.
         """
-        if not context.has_partition_key_range:
-            return None
         partitions_def = context.assets_def.partitions_def
+        if partitions_def is None or not (context.has_partition_key or context.has_partition_key_range):
+            return None
         if isinstance(partitions_def, MultiPartitionsDefinition) or not isinstance(
             partitions_def, TimeWindowPartitionsDefinition
         ):

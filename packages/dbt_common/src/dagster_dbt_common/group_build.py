@@ -1,0 +1,130 @@
+"""How one partition group is built: as assets, partition by partition, and as a job that rebuilds all of it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from dagster import (
+    AssetExecutionContext,
+    AssetMaterialization,
+    AssetsDefinition,
+    JobDefinition,
+    OpExecutionContext,
+    in_process_executor,
+    job,
+    op,
+)
+from dagster_dbt import DbtProject, dbt_assets
+
+from dagster_dbt_common.engine import DbtResource  # noqa: TC001 - the module evaluates its annotations
+from dagster_dbt_common.selectors import PartitionGroup, PartitionPlan
+from dagster_dbt_common.translator import PartitionedDbtTranslator
+from dagster_dbt_common.window import Window, is_by_date
+
+_CODE_VERSION_TAG = "dagster/code_version"
+
+
+@dataclass(frozen=True)
+class GroupBuild:
+    """A partition group with all that its runs need.
+
+    Args:
+        project: the prepared dbt project.
+        plan: the project's partition plan.
+        group: the group.
+        name: the name of its op.
+        translator: the translator of its assets.
+        resource_key: the key of the `DbtResource`.
+        dbt_flags: flags that every `dbt build` gets.
+    """
+
+    project: DbtProject
+    plan: PartitionPlan
+    group: PartitionGroup
+    name: str
+    translator: PartitionedDbtTranslator
+    resource_key: str
+    dbt_flags: Sequence[str]
+
+    @property
+    def pool(self) -> str | None:
+        """Return the pool of its runs. A DuckDB file has one writer: runs that come together wait for their turn."""
+        is_duckdb = self.plan.manifest["metadata"].get("adapter_type") == "duckdb"
+        return f"duckdb_{self.project.name}" if is_duckdb else None
+
+    def arguments(self, window: Window | None) -> Sequence[str]:
+        """Return dbt's command for a window of partitions, or for a group without partitions."""
+        flags = ["--vars", json.dumps(window.vars()), *window.event_time_flags()] if window else []
+        return ["build", *flags, *self.dbt_flags]
+
+    def assets(self) -> AssetsDefinition:
+        """Return the group's `@dbt_assets`."""
+
+        @dbt_assets(
+            manifest=self.plan.manifest,
+            project=self.project,
+            select=self.group.select,
+            name=self.name,
+            partitions_def=self.group.partitions_def,
+            dagster_dbt_translator=self.translator,
+            required_resource_keys={self.resource_key},
+            pool=self.pool,
+        )
+        def build(context: AssetExecutionContext) -> Iterator[Any]:
+            dbt: DbtResource = getattr(context.resources, self.resource_key)
+            arguments = self.arguments(Window.from_context(context))
+            events = dbt.cli(arguments, context=context).stream()
+            yield from events.fetch_row_counts().fetch_column_metadata(with_column_lineage=False)
+
+        return build
+
+
+def full_refresh_job(build: GroupBuild) -> JobDefinition:
+    """Return the job `<group>__full_refresh`: one run of `dbt build --full-refresh` over all partitions there are.
+
+    It is not a run of partitions, which a user would have to pick, and of which one too few would lose its rows: the
+    table is made again from the first partition to the last. Each partition of each model is recorded.
+    """
+    partitions_def = build.group.partitions_def
+
+    @op(name=f"{build.name}__full_refresh_op", required_resource_keys={build.resource_key}, pool=build.pool, out={})
+    def refresh(context: OpExecutionContext) -> Iterator[Any]:
+        keys: Sequence[str | None] = [None]
+        window = None
+        if partitions_def is not None:
+            keys = partitions_def.get_partition_keys()
+            if not keys:
+                context.log.info("there is no partition yet")
+                return
+            first, last = (partitions_def.time_window_for_partition_key(str(key)) for key in (keys[0], keys[-1]))
+            window = Window(first.start, last.end, by_date=is_by_date(partitions_def))
+        dbt: DbtResource = getattr(context.resources, build.resource_key)
+        invocation = dbt.cli(
+            [*build.arguments(window), "--full-refresh"],
+            context=context,
+            manifest=build.plan.manifest,
+            dagster_dbt_translator=build.translator,
+            unique_ids=sorted(build.group.assets | build.group.tests),
+        )
+        for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
+            if isinstance(event, AssetMaterialization):
+                yield from _of_each_partition(build, event, keys)
+            else:
+                context.log_event(cast("Any", event))  # a check's evaluation is taken, and missing in the annotation
+
+    @job(name=f"{build.name}__full_refresh", executor_def=in_process_executor)
+    def full_refresh() -> None:
+        refresh()
+
+    return full_refresh
+
+
+def _of_each_partition(
+    build: GroupBuild, event: AssetMaterialization, keys: Sequence[str | None]
+) -> Iterator[AssetMaterialization]:
+    unique_id = str(event.metadata["unique_id"].value)
+    version = build.translator.get_asset_spec(build.plan.manifest, unique_id, build.project).code_version
+    tags = {_CODE_VERSION_TAG: version} if version else None
+    for key in keys:
+        yield AssetMaterialization(event.asset_key, metadata=event.metadata, partition=key, tags=tags)
