@@ -6,18 +6,17 @@ same from a thread that runs dbt's own `dbtRunner`, so that all that dagster-dbt
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
 from queue import SimpleQueue
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import orjson
+
+from dagster_dbt_common.parsed_manifest import ParsedManifest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
 
     from dbt.adapters.base.impl import BaseAdapter
     from dbt.cli.main import dbtRunnerResult
-    from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
-
-SELECTED_TAG = "dagster_selected"
-"""The tag that marks, in one invocation's copy of the manifest, exactly what a Dagster step selected."""
 
 _USER_LEVELS = {"info", "warn", "error"}
 _ONE_AT_A_TIME = threading.Lock()  # dbt's flags, events and adapters are global to a process.
@@ -75,15 +70,19 @@ class InProcessDbt:
         args: dbt's arguments, from the command on.
         partial_parse: the `partial_parse.msgpack` of a parsed project; dbt parses for itself where there is none.
         selected: unique ids that alone have the tag `dagster_selected` in this invocation; None leaves tags alone.
+        whole: whether the arguments select more than these, so that dbt needs the whole project.
     """
 
-    def __init__(self, args: Sequence[str], *, partial_parse: Path | None, selected: Collection[str] | None) -> None:
+    def __init__(
+        self, args: Sequence[str], *, partial_parse: Path | None, selected: Collection[str] | None, whole: bool
+    ) -> None:
         self.args = ["dbt", *args]
         self.returncode: int | None = None
         self.result: dbtRunnerResult | None = None
         self.stdout = DbtEvents(self)
         self._partial_parse = partial_parse
         self._selected = selected
+        self._whole = whole
         self._thread = threading.Thread(target=self._run, name="dbt", daemon=True)
         self._thread.start()
 
@@ -126,6 +125,16 @@ class InProcessDbt:
                 adapter.cancel_open_connections()
             self._thread.join(0.1)
 
+    def close_connections(self) -> None:
+        """Close the connections that were opened after dbt's end, and with them the lock on a DuckDB file."""
+        # Another dbt that runs by now needs its connections, and closes all of them itself.
+        if not self._thread.is_alive() and _ONE_AT_A_TIME.acquire(blocking=False):
+            try:
+                for adapter in _live_adapters():
+                    adapter.cleanup_connections()
+            finally:
+                _ONE_AT_A_TIME.release()
+
     def _run(self) -> None:
         try:
             with _ONE_AT_A_TIME:
@@ -142,7 +151,7 @@ class InProcessDbt:
 
         manifest = None
         if self._partial_parse and self._partial_parse.is_file():
-            manifest = _LoadedManifest.of(self._partial_parse).for_invocation(self._selected)
+            manifest = ParsedManifest.read(self._partial_parse).for_invocation(self._selected, whole=self._whole)
         self.result = dbtRunner(manifest=manifest, callbacks=[self._on_event]).invoke(list(self.args[1:]))
         if self.result.exception is not None:
             self.stdout.put(_error_event(self.result.exception))
@@ -172,65 +181,6 @@ class AdapterOfRun:
         from dbt.adapters.factory import get_adapter_by_type  # noqa: PLC0415
 
         return getattr(get_adapter_by_type(self._type), name)
-
-
-class LazyGraph(Mapping[str, Any]):
-    """dbt's `graph` variable, built when a macro first reads it: few do, and building it is slower than a partition."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-
-    @cached_property
-    def _graph(self) -> Mapping[str, Any]:
-        fresh = copy.copy(self._manifest)
-        fresh.build_flat_graph()
-        return fresh.flat_graph
-
-    def __getitem__(self, name: str) -> Any:
-        return self._graph[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._graph)
-
-    def __len__(self) -> int:
-        return len(self._graph)
-
-
-class _LoadedManifest:
-    """A parsed project in memory; each invocation has copies of its nodes: dbt writes into them."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._nodes = dict(manifest.nodes)
-
-    @staticmethod
-    @lru_cache(maxsize=2)
-    def of(partial_parse: Path) -> _LoadedManifest:
-        """Read dbt's partial parse file; its path has the project's content hash, so a path is read once."""
-        from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415
-        from dbt.parser.manifest import extended_mashumuro_decoder  # noqa: PLC0415
-
-        manifest = Manifest.from_msgpack(partial_parse.read_bytes(), decoder=extended_mashumuro_decoder)
-        manifest.build_parent_and_child_maps()
-        manifest.build_group_map()
-        manifest.flat_graph = cast("dict[str, Any]", LazyGraph(manifest))
-        return _LoadedManifest(manifest)
-
-    def for_invocation(self, selected: Collection[str] | None) -> Manifest:
-        """Return the manifest with fresh nodes, and the tag of the selection on exactly the selected ones."""
-        from dbt.contracts.graph.nodes import SeedNode  # noqa: PLC0415
-
-        marked = frozenset(selected or ())
-        nodes = {}
-        for unique_id, node in self._nodes.items():
-            fresh: Any = copy.copy(node)
-            if not isinstance(node, SeedNode):
-                fresh.extra_ctes = []
-            if unique_id in marked:
-                fresh.tags = [*fresh.tags, SELECTED_TAG]
-            nodes[unique_id] = fresh
-        self._manifest.nodes = nodes
-        return self._manifest
 
 
 def _live_adapters() -> list[BaseAdapter]:

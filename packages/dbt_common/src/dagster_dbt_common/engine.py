@@ -21,12 +21,14 @@ from packaging.version import Version
 from pydantic import Field
 
 from dagster_dbt_common.chosen_nodes import ChosenNodes, choose_nodes
-from dagster_dbt_common.dbt_process import SELECTED_TAG, AdapterOfRun, InProcessDbt
+from dagster_dbt_common.dbt_process import AdapterOfRun, InProcessDbt
+from dagster_dbt_common.parsed_manifest import SELECTED_TAG
 from dagster_dbt_common.project import dbt_environment
+from dagster_dbt_common.relation_metadata import with_columns, with_row_count
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
     from dbt.adapters.base.impl import BaseAdapter
@@ -50,10 +52,14 @@ class DbtResource(DbtCliResource):
     parsed_dir: str = Field(default="")
     dbt_executable: str = Field(default=str(Path(sys.executable).parent / "dbt"))
 
+    def __init__(self, project_dir: str | Path | DbtProject, **fields: Any) -> None:
+        # DbtCliResource passes its own default on: a `dbt` on PATH, which a served code location may not have.
+        super().__init__(project_dir, **{"dbt_executable": str(Path(sys.executable).parent / "dbt"), **fields})
+
     @classmethod
     def of(cls, project: DbtProject, *, engine: Literal["in_process", "subprocess"] = "in_process") -> DbtResource:
         """Return the resource of a prepared project."""
-        return cls(project_dir=cast("Any", project), engine=engine, parsed_dir=str(project.manifest_path.parent))
+        return cls(project_dir=project, engine=engine, parsed_dir=str(project.manifest_path.parent))
 
     def cli(
         self,
@@ -138,7 +144,8 @@ class DbtResource(DbtCliResource):
                 *("--target-path", str(command.target_path), "--log-path", str(command.target_path)),
             ],
             partial_parse=Path(self.parsed_dir, "partial_parse.msgpack") if self.parsed_dir else None,
-            selected=command.chosen.unique_ids if command.chosen else None,
+            selected=frozenset(command.chosen.unique_ids) if command.chosen else None,
+            whole=bool(command.selects),
         )
         adapter_type = command.manifest.get("metadata", {}).get("adapter_type")
         return LiveDbtInvocation(
@@ -261,6 +268,13 @@ class LiveDbtInvocation(DbtInvocation):
         """Return Dagster's events for dbt's, as they happen."""
         return LiveDbtEvents(iter(super().stream()), self)
 
+    def stream_raw_events(self) -> Iterator[DbtCliEventMessage]:
+        """Stream dbt's events, and at their end close what the reading of metadata has opened again after dbt."""
+        try:
+            yield from super().stream_raw_events()
+        finally:
+            cast("InProcessDbt", self.process).close_connections()
+
     def get_artifact(self, artifact: Artifact) -> dict[str, Any]:
         """Return an artifact of dbt's; the ones of 10 MB are written when they are asked for, not in each run.
 
@@ -281,23 +295,32 @@ class LiveDbtInvocation(DbtInvocation):
 
 
 class LiveDbtEvents(DbtEventIterator[DbtDagsterEventType]):
-    """dagster-dbt's event stream, with metadata fetched for one event at a time, by the thread that reads.
+    """dagster-dbt's event stream, with metadata fetched by the thread that reads, one event at a time.
 
-    dagster-dbt's own reads ahead in another thread, which a cancelled step would wait for until dbt has ended.
+    dagster-dbt's own reads ahead in another thread, for which a cancelled step would wait until dbt has ended, and
+    waits for it in a loop that never sleeps.
     """
 
     def fetch_row_counts(self) -> LiveDbtEvents:
         """Attach the row count of each table that was built, as `DbtEventIterator.fetch_row_counts` does."""
-        return self._one_by_one(lambda events: events.fetch_row_counts())
+        invocation = self._dbt_cli_invocation
+        return LiveDbtEvents((with_row_count(invocation, event) for event in self), invocation)
 
     def fetch_column_metadata(self, with_column_lineage: bool = True) -> LiveDbtEvents:
-        """Attach the columns of each relation, as `DbtEventIterator.fetch_column_metadata` does."""
-        return self._one_by_one(lambda events: events.fetch_column_metadata(with_column_lineage))
+        """Attach the columns of each relation, as `DbtEventIterator.fetch_column_metadata` does.
 
-    def _one_by_one(self, fetch: Callable[[DbtEventIterator[Any]], Iterator[Any]]) -> LiveDbtEvents:
+        Lineage is dagster-dbt's own, an event at a time; a cancelled step waits for the event in hand.
+        """
         invocation = self._dbt_cli_invocation
+        if not with_column_lineage:
+            return LiveDbtEvents((with_columns(invocation, event) for event in self), invocation)
         return LiveDbtEvents(
-            (fetched for event in self for fetched in fetch(DbtEventIterator(iter([event]), invocation))), invocation
+            (
+                fetched
+                for event in self
+                for fetched in DbtEventIterator(iter([event]), invocation).fetch_column_metadata()
+            ),
+            invocation,
         )
 
 

@@ -1,0 +1,71 @@
+"""What a built relation has become: its row count and its columns, read through dbt's adapter while dbt goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dagster import AssetMaterialization, Output, TableColumn, TableSchema, get_dagster_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dagster_dbt import DbtCliInvocation
+    from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType
+    from dbt.adapters.base.impl import BaseAdapter
+
+_LOG = get_dagster_logger()
+
+
+def with_row_count(invocation: DbtCliInvocation, event: DbtDagsterEventType) -> DbtDagsterEventType:
+    """Return the event with the rows of the table that was built; a view is not counted, since that runs its query."""
+    props = _built(invocation, event)
+    if invocation.adapter is None or props is None or props["config"]["materialized"] == "view":
+        return event
+    return _with(event, {"dagster/row_count": _row_count(invocation.adapter, props)})
+
+
+def with_columns(invocation: DbtCliInvocation, event: DbtDagsterEventType) -> DbtDagsterEventType:
+    """Return the event with the columns of the relation, their types as the warehouse names them."""
+    props = _built(invocation, event)
+    if invocation.adapter is None or props is None:
+        return event
+    return _with(event, {"dagster/column_schema": _columns(invocation.adapter, props)})
+
+
+def _built(invocation: DbtCliInvocation, event: DbtDagsterEventType) -> Mapping[str, Any] | None:
+    if not isinstance(event, (Output, AssetMaterialization)):
+        return None
+    props: Mapping[str, Any] | None = invocation.manifest["nodes"].get(event.metadata["unique_id"].value)
+    return props
+
+
+def _row_count(adapter: BaseAdapter, props: Mapping[str, Any]) -> int | None:
+    query = f"select count(*) from {props['relation_name']}"  # noqa: S608 - dbt has quoted the name
+    try:
+        with adapter.connection_named(f"row_count_{props['unique_id']}"):
+            _, table = adapter.execute(query, fetch=True)
+            return int(table[0][0])
+    except Exception as error:  # the adapter's own kind of error; a count that is missing must not fail a model
+        _LOG.warning(f"no row count of {props['relation_name']}: {error}")
+        return None
+
+
+def _columns(adapter: BaseAdapter, props: Mapping[str, Any]) -> TableSchema | None:
+    try:
+        with adapter.connection_named(f"columns_{props['unique_id']}"):
+            relation = adapter.Relation.create(
+                database=props["database"], schema=props["schema"], identifier=props["alias"]
+            )
+            found = adapter.get_columns_in_relation(relation)
+    except Exception as error:  # as above
+        _LOG.warning(f"no columns of {props['relation_name']}: {error}")
+        return None
+    described = {name.lower(): column.get("description") or None for name, column in props["columns"].items()}
+    return TableSchema(
+        [TableColumn(c.name, type=c.data_type, description=described.get(c.name.lower())) for c in found]
+    )
+
+
+def _with(event: DbtDagsterEventType, metadata: Mapping[str, Any]) -> DbtDagsterEventType:
+    known = {name: value for name, value in metadata.items() if value is not None}
+    return event.with_metadata({**event.metadata, **known}) if known else event
