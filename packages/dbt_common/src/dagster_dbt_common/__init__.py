@@ -8,8 +8,9 @@ from dagster_dbt_common.component import PartitionedDbtProjectComponent
 from dagster_dbt_common.definitions import dbt_definitions
 from dagster_dbt_common.engine import DbtResource
 from dagster_dbt_common.errors import DbtConfigError, StaleManifestError, WindowError
+from dagster_dbt_common.fingerprint import MACROS_DIR
 from dagster_dbt_common.partitions import PartitionConfig, partition_config
-from dagster_dbt_common.project import MACROS_DIR, prepared_project
+from dagster_dbt_common.project import package_project, prepared_project
 from dagster_dbt_common.selectors import (
     INCREMENTAL_SELECTOR,
     MICROBATCH_SELECTOR,
@@ -35,6 +36,7 @@ __all__ = [
     "Window",
     "WindowError",
     "dbt_definitions",
+    "package_project",
     "partition_config",
     "plan_partitions",
     "prepared_project",

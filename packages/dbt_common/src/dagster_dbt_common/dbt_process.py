@@ -147,7 +147,7 @@ class InProcessDbt:
 
     def _invoke(self) -> None:
         # Heavy, and not needed where a process only loads definitions.
-        from dbt.cli.main import dbtRunner  # noqa: PLC0415
+        from dbt.cli.main import dbtRunner
 
         manifest = None
         if self._partial_parse and self._partial_parse.is_file():
@@ -159,7 +159,7 @@ class InProcessDbt:
 
     def _on_event(self, message: EventMsg) -> None:
         if message.info.level in _USER_LEVELS:
-            from dbt_common.events.functions import msg_to_dict  # noqa: PLC0415
+            from dbt_common.events.functions import msg_to_dict
 
             self.stdout.put(msg_to_dict(message))
 
@@ -178,13 +178,13 @@ class AdapterOfRun:
         self._type = adapter_type
 
     def __getattr__(self, name: str) -> Any:
-        from dbt.adapters.factory import get_adapter_by_type  # noqa: PLC0415
+        from dbt.adapters.factory import get_adapter_by_type
 
         return getattr(get_adapter_by_type(self._type), name)
 
 
 def _live_adapters() -> list[BaseAdapter]:
-    from dbt.adapters.factory import FACTORY  # noqa: PLC0415
+    from dbt.adapters.factory import FACTORY
 
     return cast("list[BaseAdapter]", list(FACTORY.adapters.values()))
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from dbt.contracts.graph.manifest import Manifest
 
@@ -54,9 +54,11 @@ class ParsedManifest:
     @lru_cache(maxsize=2)
     def read(partial_parse: Path) -> ParsedManifest:
         """Read dbt's partial parse file; its path has the project's content hash, so a path is read once."""
-        from dbt.parser.manifest import extended_mashumuro_decoder  # noqa: PLC0415 - heavy, and only runs need it
+        from dbt.parser.manifest import extended_mashumuro_decoder
 
-        return ParsedManifest(extended_mashumuro_decoder(partial_parse.read_bytes()))
+        content = extended_mashumuro_decoder(partial_parse.read_bytes())
+        _move_seeds(content, partial_parse.resolve().parents[3])
+        return ParsedManifest(content)
 
     def for_invocation(self, selected: Collection[str] | None, *, whole: bool = False) -> Manifest:
         """Return a manifest for one invocation, with nodes of its own: dbt writes what it compiled into them.
@@ -66,7 +68,7 @@ class ParsedManifest:
                 they refer to, and what stands between them; None gives all of the project.
             whole: keep the other nodes too, for a selection that is more than these.
         """
-        from dbt.contracts.graph.nodes import SeedNode  # noqa: PLC0415
+        from dbt.contracts.graph.nodes import SeedNode
 
         if selected is None:
             manifest = _hydrated(self._content)
@@ -152,11 +154,24 @@ class LazyGraph(Mapping[str, Any]):
         return len(self._graph)
 
 
+def _move_seeds(content: Mapping[str, Any], project_dir: Path) -> None:
+    """Say where the files of seeds are now: dbt wrote the absolute path of the folder in which it parsed.
+
+    Source: https://github.com/dagster-io/dagster/issues/33471.
+    """
+    project = content["metadata"]["project_name"]
+    for node in content["nodes"].values():
+        if node["resource_type"] == "seed":
+            package = node["package_name"]
+            installed = Path(node["root_path"]).parent.name  # `dbt_packages`, or what the project calls it
+            node["root_path"] = str(project_dir if package == project else project_dir / installed / package)
+
+
 def _without(*collections: str) -> dict[str, dict[str, Any]]:
     return {name: {} for name in collections}
 
 
 def _hydrated(content: Mapping[str, Any]) -> Manifest:
-    from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415
+    from dbt.contracts.graph.manifest import Manifest
 
     return Manifest.from_msgpack(b"", decoder=lambda _: dict(content))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +15,15 @@ from dagster_dbt import DbtProject
 from filelock import FileLock
 
 from dagster_dbt_common.errors import DbtConfigError, StaleManifestError
+from dagster_dbt_common.fingerprint import MACROS_DIR, MACROS_VARIABLE, NOT_READ_BY_DBT, Fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-MACROS_DIR = Path(__file__).parent / "macros"
-"""The macros of this package; a dbt project names the folder, or the variable that says it, in its `macro-paths`."""
-
-MACROS_VARIABLE = "DAGSTER_DBT_COMMON_MACROS"
+    from collections.abc import Mapping
 
 _STATE = Path("target") / "dagster"
+_PACKAGED = "packaged.json"
 _KEPT_MANIFESTS = 4
-_NOT_READ_BY_DBT = {"target", "logs", ".git", ".venv", "__pycache__", ".user.yml", "node_modules"}
-_ENV_VAR = re.compile(rb"""env_var\(\s*['"](\w+)['"]""")
+_DBT = "from dbt.cli.main import cli; cli()"  # the console script of this environment, whether it is on PATH or not
 
 
 def prepared_project(
@@ -54,34 +47,61 @@ def prepared_project(
 
     Raises:
         DbtConfigError: there is no dbt project, or dbt can not parse it; the message is dbt's.
-        StaleManifestError: no manifest fits and the project's folder can not be written, as in a packaged location.
+        StaleManifestError: no manifest fits, and the project is packaged or its folder can not be written.
     """
     root = Path(project_dir).resolve()
     if not (root / "dbt_project.yml").is_file():
         raise DbtConfigError(f"{root}: there is no dbt_project.yml: give the folder of a dbt project")
     profiles = Path(profiles_dir).resolve() if profiles_dir else root
-    choice = ["--profiles-dir", str(profiles)]
-    choice += ["--profile", profile] if profile else []
-    choice += ["--target", target] if target else []
-    state = _STATE / content_hash(root, profiles, choice[2:])
+    choice = _flags(profile, target)
+    fingerprint = Fingerprint.of(root, profiles, choice)
+    state = _STATE / fingerprint.hash
     if not (root / state / "manifest.json").is_file():
-        _build_once(root, state, choice)
+        packaged = packaged_fingerprint(root)
+        if packaged:
+            raise StaleManifestError(
+                f"{root}: the packaged manifest does not fit: {fingerprint.difference(packaged)}: package the project "
+                f"again (`dagster-dbt-common package PROJECT {root}`) with what it runs with"
+            )
+        _build_once(root, state, ["--profiles-dir", str(profiles), *choice], fingerprint)
     return DbtProject(root, target_path=state, profiles_dir=profiles, profile=profile, target=target)
 
 
-def content_hash(project_dir: Path, profiles_dir: Path, choice: list[str]) -> str:
-    """Return 16 hex digits that change with anything that dbt reads when it parses the project."""
-    digest = hashlib.sha256()
-    variables = {MACROS_VARIABLE.encode()}
-    for name, path in sorted(_files(project_dir, profiles_dir)):
-        content = path.read_bytes()
-        variables.update(_ENV_VAR.findall(content))
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    for variable in sorted(variables):
-        digest.update(variable + b"=" + os.environb.get(variable, b"\0") + b"\0")
-    digest.update("\0".join([*choice, *_versions()]).encode())
-    return digest.hexdigest()[:16]
+def package_project(
+    project_dir: Path | str, destination: Path | str, *, profile: str | None = None, target: str | None = None
+) -> DbtProject:
+    """Copy a dbt project with its manifest, for a location that never parses.
+
+    The manifest fits the environment variables that the project reads as they are now: they belong to the package.
+
+    Args:
+        project_dir: the folder of `dbt_project.yml`.
+        destination: the folder of the copy; what is there is replaced.
+        profile: as for `prepared_project`.
+        target: as for `prepared_project`.
+
+    Raises:
+        DbtConfigError: there is no dbt project, or dbt can not parse it.
+    """
+    source, copy = Path(project_dir).resolve(), Path(destination).resolve()
+    if not (source / "dbt_project.yml").is_file():
+        raise DbtConfigError(f"{source}: there is no dbt_project.yml: give the folder of a dbt project")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=copy.parent, prefix=f".{copy.name}-") as building:
+        fresh = Path(building, copy.name)
+        shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(*NOT_READ_BY_DBT))
+        prepared_project(fresh, profile=profile, target=target)
+        (fresh / _STATE / _PACKAGED).write_text(Fingerprint.of(fresh, fresh, _flags(profile, target)).to_json())
+        if copy.exists():
+            copy.rename(Path(building, "replaced"))
+        fresh.rename(copy)
+    return prepared_project(copy, profile=profile, target=target)
+
+
+def packaged_fingerprint(project_dir: Path) -> Fingerprint | None:
+    """Return what a packaged project's manifest was made from; None for a project that is not packaged."""
+    marker = project_dir / _STATE / _PACKAGED
+    return Fingerprint.from_json(marker.read_text()) if marker.is_file() else None
 
 
 def dbt_environment() -> Mapping[str, str]:
@@ -89,26 +109,11 @@ def dbt_environment() -> Mapping[str, str]:
     return {MACROS_VARIABLE: str(MACROS_DIR), **os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
 
 
-def _files(project_dir: Path, profiles_dir: Path) -> Iterator[tuple[str, Path]]:
-    for folder, folders, names in os.walk(project_dir):
-        folders[:] = [name for name in folders if name not in _NOT_READ_BY_DBT]
-        for name in names:
-            if name not in _NOT_READ_BY_DBT:
-                path = Path(folder, name)
-                yield f"project/{path.relative_to(project_dir)}", path
-    if profiles_dir != project_dir and (profiles_dir / "profiles.yml").is_file():
-        yield "profiles.yml", profiles_dir / "profiles.yml"
-    for path in MACROS_DIR.glob("*.sql"):
-        yield f"macros/{path.name}", path
+def _flags(profile: str | None, target: str | None) -> list[str]:
+    return [*(["--profile", profile] if profile else []), *(["--target", target] if target else [])]
 
 
-def _versions() -> Iterator[str]:
-    installed = {(dist.name.lower(), dist.version) for dist in metadata.distributions() if "dbt" in dist.name.lower()}
-    for name, version in sorted(installed):
-        yield f"{name}=={version}"
-
-
-def _build_once(project_dir: Path, state: Path, choice: list[str]) -> None:
+def _build_once(project_dir: Path, state: Path, choice: list[str], fingerprint: Fingerprint) -> None:
     folder = project_dir / state
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,12 +128,13 @@ def _build_once(project_dir: Path, state: Path, choice: list[str]) -> None:
                 kept.mkdir()
                 for name in ("manifest.json", "partial_parse.msgpack"):
                     (Path(building) / name).replace(kept / name)
+                (kept / "fingerprint.json").write_text(fingerprint.to_json())
                 kept.rename(folder)
             _forget_old(folder)
     except PermissionError as error:
         raise StaleManifestError(
             f"{project_dir}: its manifest does not fit the project, and {error.filename} can not be written: "
-            "build the release again (`headrace release build`), or make the folder writable"
+            "make the folder writable, or package the project (`dagster-dbt-common package PROJECT DESTINATION`)"
         ) from None
 
 
@@ -138,7 +144,7 @@ def _parse(project_dir: Path, target_path: Path, choice: list[str]) -> None:
     has_packages = any((project_dir / name).is_file() for name in ("packages.yml", "dependencies.yml"))
     for command in (["deps"], ["parse"]) if has_packages and not _packages_installed(project_dir) else (["parse"],):
         done = subprocess.run(  # noqa: S603 - the command is dbt's own, with this interpreter
-            [sys.executable, "-m", "dbt.cli.main", "--quiet", *command, *flags, *output],
+            [sys.executable, "-c", _DBT, "--quiet", "--no-use-colors", *command, *flags, *output],
             env=dict(dbt_environment()),
             cwd=project_dir,
             capture_output=True,
@@ -146,8 +152,14 @@ def _parse(project_dir: Path, target_path: Path, choice: list[str]) -> None:
             check=False,
         )
         if done.returncode:
-            text = (done.stdout + done.stderr).strip() or f"exit code {done.returncode}"
-            raise DbtConfigError(f"{project_dir}: dbt {command[0]} failed: {text}")
+            raise DbtConfigError(f"{project_dir}: dbt {command[0]} failed: {_reason(done)}")
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what dbt said, on one line, without the time in front of it."""
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+    said = [line for line in lines if line and not line.endswith("Encountered an error:")]
+    return " ".join(said) or f"exit code {done.returncode}"
 
 
 def _packages_installed(project_dir: Path) -> bool:

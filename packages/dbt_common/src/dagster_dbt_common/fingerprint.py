@@ -1,0 +1,100 @@
+"""What a dbt manifest is made from: files, environment variables, versions and flags, each by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MACROS_DIR = Path(__file__).parent / "macros"
+"""The macros of this package; a dbt project names the folder, or the variable that says it, in its `macro-paths`."""
+
+MACROS_VARIABLE = "DAGSTER_DBT_COMMON_MACROS"
+
+NOT_READ_BY_DBT = ("target", "logs", ".git", ".venv", "__pycache__", ".user.yml", "node_modules")
+
+_SHOWN_DIFFERENCES = 3
+_ENV_VAR = re.compile(rb"""env_var\(\s*['"](\w+)['"]""")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a manifest is made from.
+
+    Args:
+        files: the hash of each file that dbt reads, by its path in the project.
+        variables: the hash of each environment variable that they read; empty for one that is not set.
+        versions: the installed packages of dbt and of this one.
+        choice: the profile and target flags.
+    """
+
+    files: Mapping[str, str]
+    variables: Mapping[str, str]
+    versions: Mapping[str, str]
+    choice: Sequence[str]
+
+    @classmethod
+    def of(cls, project_dir: Path, profiles_dir: Path, choice: Sequence[str]) -> Fingerprint:
+        """Read the files of a project, and what else bears on its manifest."""
+        files = {}
+        variables = {MACROS_VARIABLE.encode()}
+        for name, path in _files(project_dir, profiles_dir):
+            content = path.read_bytes()
+            variables.update(_ENV_VAR.findall(content))
+            files[name] = hashlib.sha256(content).hexdigest()
+        values = {name.decode(): os.environb.get(name) for name in variables}
+        hashed = {name: "" if value is None else hashlib.sha256(value).hexdigest() for name, value in values.items()}
+        return cls(files, hashed, dict(_versions()), list(choice))
+
+    @classmethod
+    def from_json(cls, text: str) -> Fingerprint:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Return it as JSON, the same text for the same content."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @cached_property
+    def hash(self) -> str:
+        """Return 16 hex digits that change with any of it."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def difference(self, other: Fingerprint) -> str:
+        """Return in a few words what differs from another, the first three things."""
+        found = [] if self.choice == other.choice else [f"flags {list(self.choice)}, not {list(other.choice)}"]
+        for kind in ("variables", "versions", "files"):
+            mine, theirs = getattr(self, kind), getattr(other, kind)
+            found += [
+                f"{kind}: {name}" for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)
+            ]
+        more = f" and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
+        return ", ".join(found[:_SHOWN_DIFFERENCES]) + more
+
+
+def _files(project_dir: Path, profiles_dir: Path) -> Iterator[tuple[str, Path]]:
+    for folder, folders, names in os.walk(project_dir):
+        folders[:] = [name for name in folders if name not in NOT_READ_BY_DBT]
+        for name in names:
+            if name not in NOT_READ_BY_DBT:
+                path = Path(folder, name)
+                yield f"project/{path.relative_to(project_dir)}", path
+    if profiles_dir != project_dir and (profiles_dir / "profiles.yml").is_file():
+        yield "profiles.yml", profiles_dir / "profiles.yml"
+    for path in MACROS_DIR.glob("*.sql"):
+        yield f"macros/{path.name}", path
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for distribution in metadata.distributions():
+        if "dbt" in distribution.name.lower():
+            yield distribution.name.lower(), distribution.version

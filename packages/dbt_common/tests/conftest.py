@@ -1,0 +1,131 @@
+"""The project `projects/minimal` in a folder of its own, run by real Dagster runs into a DuckDB file."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+
+from dagster_dbt_common import DbtResource, dbt_definitions
+
+PROJECTS = Path(__file__).parent / "projects"
+
+Event = tuple[str | None, str, str | None, str]
+
+
+@dataclass
+class Minimal:
+    """The minimal project: what it reads, what it has made, and a Dagster instance that forgets.
+
+    Args:
+        root: the folder of everything.
+        definitions: the project as Dagster has it.
+        instance: the history of the runs.
+    """
+
+    root: Path
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
+
+    @property
+    def dbt(self) -> DbtResource:
+        """Return the project's own dbt resource."""
+        (resource,) = (self.definitions.resources or {}).values()
+        assert isinstance(resource, DbtResource)
+        return resource
+
+    @property
+    def warehouse(self) -> Path:
+        """Return the DuckDB file that dbt writes."""
+        return Path(os.environ["MINIMAL_WAREHOUSE"])
+
+    def write_events(self, *events: Event) -> None:
+        """Replace the source: (id, time, store, amount as text)."""
+        folder = self.root / "lake" / "events"
+        folder.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect() as connection:
+            connection.execute("create table events (id text, occurred_at timestamp, store text, amount text)")
+            if events:
+                connection.executemany("insert into events values (?, ?, ?, ?)", list(events))
+            connection.execute(f"copy events to '{folder / 'part.parquet'}' (format parquet)")
+
+    def write_delay(self, loops: int) -> None:
+        """Say how long `slow_events` takes: the square of this, at some 10^8 to 10^9 a second."""
+        folder = self.root / "lake" / "delays"
+        folder.mkdir(parents=True, exist_ok=True)
+        duckdb.sql(f"copy (select {loops}::bigint as loops) to '{folder / 'part.parquet'}' (format parquet)")
+
+    def run(
+        self, *assets: str, start: str | None = None, end: str | None = None, resource: DbtResource | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize assets in one run, from partition `start` to `end`; neither is no partition."""
+        tags = {}
+        if end is not None:
+            tags = {"dagster/asset_partition_range_start": str(start), "dagster/asset_partition_range_end": end}
+        (resource_key,) = self.definitions.resources or {}
+        return dg.materialize(
+            [asset for asset in self.definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
+            selection=dg.AssetSelection.assets(*(name.split("/") for name in assets)),
+            resources={resource_key: resource or self.dbt},
+            instance=self.instance,
+            partition_key=start if end is None else None,
+            tags=tags,
+            raise_on_error=False,
+        )
+
+    def run_upstream(self) -> None:
+        """Build what the partitioned models read: the views and the seed."""
+        result = self.run("stg_events", "stg_stores", "store_names")
+        assert result.success
+
+    def rows(self, query: str) -> Sequence[tuple[object, ...]]:
+        """Return what a query finds in the warehouse."""
+        with duckdb.connect(self.warehouse, read_only=True) as connection:
+            return connection.sql(query).fetchall()
+
+    def day_of(self, table: str) -> Sequence[tuple[object, ...]]:
+        """Return ids and times of a table of events, in order."""
+        return self.rows(f"select id, occurred_at from {table} order by all")
+
+
+@pytest.fixture(scope="session")
+def minimal_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("minimal")
+    shutil.copytree(PROJECTS / "minimal", root / "project")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("MINIMAL_LAKE", str(root / "lake"))
+        monkeypatch.setenv("MINIMAL_WAREHOUSE", str(root / "warehouse.duckdb"))
+        yield root
+
+
+@pytest.fixture(scope="session")
+def minimal_definitions(minimal_root: Path) -> dg.Definitions:
+    return dbt_definitions(minimal_root / "project")
+
+
+@pytest.fixture
+def minimal(minimal_root: Path, minimal_definitions: dg.Definitions) -> Iterator[Minimal]:
+    """Three days of events, of which the last is quiet, and nothing built."""
+    for path in minimal_root.glob("warehouse*"):
+        path.unlink()
+    shutil.rmtree(minimal_root / "lake", ignore_errors=True)
+    project = Minimal(minimal_root, minimal_definitions)
+    project.write_delay(1)
+    project.write_events(
+        ("a", "2024-01-01 00:00:00", "oslo", "100"),
+        ("b", "2024-01-01 23:59:59.999999", "paris", "5"),
+        ("c", "2024-01-02 00:00:00", "oslo", "250"),
+        ("d", "2024-01-02 12:30:00", "oslo", "7"),
+    )
+    yield project
+    project.instance.dispose()
+
+
+def moment(text: str) -> datetime:
+    """Return a time as DuckDB gives it."""
+    return datetime.fromisoformat(text)  # noqa: DTZ

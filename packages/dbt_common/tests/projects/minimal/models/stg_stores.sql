@@ -1,0 +1,4 @@
+{{ config(materialized='view') }}
+
+select distinct store
+from {{ source('raw', 'events') }}
