@@ -74,11 +74,17 @@ class ParsedManifest:
             manifest = _hydrated(self._content)
         else:
             manifest = copy.copy(self._frame)
+            needed = self._parents.keys() if whole else self._needed(selected)
             manifest.nodes = {}
-            for unique_id, node in self._hydrate(self._parents.keys() if whole else self._needed(selected)):
+            for unique_id, node in self._hydrate(needed):
                 fresh = copy.copy(node)
                 if not isinstance(fresh, SeedNode):
                     fresh.extra_ctes = []
+                    # dbt refuses a node whose parent is not there; of what is only referred to, nobody needs it.
+                    absent = [parent for parent in self._parents[unique_id] if parent not in needed]
+                    if absent:
+                        fresh.depends_on = copy.copy(fresh.depends_on)
+                        fresh.depends_on.nodes = [id_ for id_ in fresh.depends_on.nodes if id_ not in absent]
                 if unique_id in selected:
                     fresh.tags = [*fresh.tags, SELECTED_TAG]
                 manifest.nodes[unique_id] = fresh
