@@ -19,13 +19,15 @@ class History:
 
     Args:
         storage_ids: the storage id of the last materialization of each partition that has one; ids grow with time.
-        code_version: the code version of the last materialization.
+        code_versions: the code version of the last materialization of each partition.
+        code_since: of a view, the storage id of the first materialization with the code of the last one.
         sources: the content hash of the export file that each partition was loaded from, where it says one.
         failed: the partitions whose last build failed a blocking check.
     """
 
     storage_ids: Mapping[Partition, int] = field(default_factory=dict)
-    code_version: str | None = None
+    code_versions: Mapping[Partition, str] = field(default_factory=dict)
+    code_since: int | None = None
     sources: Mapping[Partition, str] = field(default_factory=dict)
     failed: Collection[Partition] = ()
 
@@ -61,7 +63,8 @@ def plan_build(
 
     A partition is built when it is missing, when its export file or its code changed, when its last build failed a
     check, or when an upstream partition that its window overlaps is newer or is built too. A view holds no data: its
-    children look through it, and it is built when it is missing or changed itself, or stands between two that are.
+    children look through it at the data, and it is built when it is missing or changed itself, or stands between two
+    that are built. What it shows changes with its code: its children are older than that until they are built again.
 
     Args:
         nodes: the assets, parents before children.
@@ -74,21 +77,28 @@ def plan_build(
     days = _window(first, last)
     by_key = {node.key: node for node in nodes}
     planned: dict[AssetKey, list[Partition]] = {}
+    rewritten: set[AssetKey] = set()
     for node in nodes:
         known = history.get(node.key, History())
-        stale_code = known.storage_ids and node.code_version != known.code_version and node.code_version is not None
-        parents = [] if node.is_virtual else _data_parents(node, by_key)
-        changed = [
-            _Changes(parent, planned.get(parent.key, []), history.get(parent.key, History())) for parent in parents
-        ]
+        changed = []
+        for parent in () if node.is_virtual else _ancestors(node, by_key):
+            past = history.get(parent.key, History())
+            if parent.is_virtual:
+                since: dict[Partition, int] = {} if past.code_since is None else {None: past.code_since}
+                changed.append(_Changes(parent, [None] if parent.key in rewritten else [], since))
+            else:
+                changed.append(_Changes(parent, planned.get(parent.key, []), past.storage_ids))
         keys = []
         for key in _partitions(node, days):
             before = known.storage_ids.get(key)
             source = sources.get(node.key, {}).get(key)
+            other_code = node.code_version is not None and node.code_version != known.code_versions.get(key)
+            if node.is_virtual and (before is None or other_code):
+                rewritten.add(node.key)
             if (
                 everything
                 or before is None
-                or stale_code
+                or other_code
                 or key in known.failed
                 or (source is not None and source != known.sources.get(key))
                 or any(change.reaches(_bounds(node, key), before) for change in changed)
@@ -105,11 +115,11 @@ def plan_build(
 
 
 class _Changes:
-    """The partitions of a parent, as windows of time, with when they were built; for questions of its children."""
+    """The partitions of a parent, as windows of time, with when they changed; for questions of its children."""
 
-    def __init__(self, parent: AssetNode, planned: Iterable[Partition], history: History) -> None:
+    def __init__(self, parent: AssetNode, planned: Iterable[Partition], changed: Mapping[Partition, int]) -> None:
         self._planned = sorted(_bounds(parent, key) for key in planned)
-        self._built = sorted((*_bounds(parent, key), storage_id) for key, storage_id in history.storage_ids.items())
+        self._built = sorted((*_bounds(parent, key), storage_id) for key, storage_id in changed.items())
 
     def reaches(self, window: tuple[datetime, datetime], before: int) -> bool:
         """Return whether a part of the parent that overlaps the window is planned, or newer than `before`."""
@@ -160,8 +170,8 @@ def _ranges(node: AssetNode, keys: Sequence[Partition]) -> Sequence[tuple[str, s
     return ranges
 
 
-def _data_parents(node: AssetNode, by_key: Mapping[AssetKey, AssetNode]) -> Sequence[AssetNode]:
-    """Return the nearest ancestors that hold data."""
+def _ancestors(node: AssetNode, by_key: Mapping[AssetKey, AssetNode]) -> Sequence[AssetNode]:
+    """Return the nearest ancestors that hold data, and the views between."""
     found: dict[AssetKey, AssetNode] = {}
     waiting = list(node.parents)
     seen: set[AssetKey] = set()
@@ -170,11 +180,9 @@ def _data_parents(node: AssetNode, by_key: Mapping[AssetKey, AssetNode]) -> Sequ
         if key in seen or key not in by_key:
             continue
         seen.add(key)
-        parent = by_key[key]
+        found[key] = parent = by_key[key]
         if parent.is_virtual:
             waiting.extend(parent.parents)
-        else:
-            found[key] = parent
     return list(found.values())
 
 

@@ -4,6 +4,8 @@ import importlib
 
 import click
 
+from headrace.user_errors import OneLineCommand, UserError
+
 _COMMANDS = {
     "demo-data": ("headrace.demo_data", "demo_data"),
     "init": ("headrace.init", "init"),
@@ -11,7 +13,7 @@ _COMMANDS = {
 }
 
 
-class _Verbs(click.Group):
+class _Verbs(OneLineCommand, click.Group):
     """Imports a verb's module when it is called: Dagster takes seconds that the others need not wait."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -23,6 +25,15 @@ class _Verbs(click.Group):
         module, name = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb of the command line."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise UserError(error.format_message()) from error
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -92,11 +92,14 @@ class LocalDaemon:
                 )
         return nodes
 
-    def tick(self) -> None:
-        """Let each daemon do one step of its work."""
+    def advance_backfills(self) -> None:
+        """Let the backfill daemon look once at what was built, and ask for the runs that this makes possible."""
         for error in execute_backfill_iteration(self._context, _LOG):
             if error:
                 _LOG.warning("backfill daemon: %s", error.message)
+
+    def launch_queued_runs(self) -> None:
+        """Let the run queue's daemon launch the runs for which there is room."""
         for outcome in self._run_queue.run_iteration(self._context):
             if isinstance(outcome, SerializableErrorInfo):
                 _LOG.warning("run queue: %s", outcome.message)

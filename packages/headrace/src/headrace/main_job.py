@@ -23,7 +23,15 @@ from headrace.workspace import Workspace
 _DAY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.(csv|csv\.gz|parquet|jsonl|empty)")
 _TABLE_FILE = re.compile(r"(\w+)\.(csv|csv\.gz|parquet|jsonl)")
 _ENDED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
+_UNFINISHED = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
 _TICK_SECONDS = 0.5
+_CODE_VERSION_TAG = "dagster/code_version"
 
 _LAUNCH = """
 mutation($params: LaunchBackfillParams!) {
@@ -117,11 +125,14 @@ class MainJob:
             raise click.ClickException("; ".join(errors))
         nodes = self._daemon.assets()
         sources = ExportFiles.of(self._workspace.exports).hashes(first, last)
-        history = {} if everything else self._history(nodes, sources)
+        history = {} if everything else self._history(nodes)
         return plan_build(nodes, history, sources, first, last, everything=everything)
 
     def build(self, plan: BuildPlan, progress: Progress) -> RunReport:
         """Launch one backfill of the plan and move it to its end; an interruption cancels its runs.
+
+        The backfill moves on when none of its runs is going: in the middle of a run over a range it would find some
+        of its partitions built, and ask for their children in as many runs as there were looks.
 
         Raises:
             click.ClickException: Dagster refuses the backfill.
@@ -130,7 +141,9 @@ class MainJob:
         report = RunReport(self._instance, backfill_id, plan)
         try:
             while True:
-                self._daemon.tick()
+                if not self._unfinished_runs(backfill_id):
+                    self._daemon.advance_backfills()
+                self._daemon.launch_queued_runs()
                 report.update()
                 progress.show(report)
                 backfill = self._instance.get_backfill(backfill_id)
@@ -163,25 +176,16 @@ class MainJob:
 
     def _cancel(self, backfill_id: str) -> None:
         self._graphql(_CANCEL, {"id": backfill_id})
-        unfinished = RunsFilter(
-            tags={BACKFILL_TAG: backfill_id},
-            statuses=[
-                DagsterRunStatus.QUEUED,
-                DagsterRunStatus.STARTING,
-                DagsterRunStatus.STARTED,
-                DagsterRunStatus.CANCELING,
-            ],
-        )
         for _ in range(60):
-            self._daemon.tick()
-            if not self._instance.get_run_ids(unfinished):
+            self._daemon.advance_backfills()
+            if not self._unfinished_runs(backfill_id):
                 return
             sleep(_TICK_SECONDS)
 
-    def _history(
-        self, nodes: Sequence[AssetNode], sources: Mapping[AssetKey, Collection[Partition]]
-    ) -> Mapping[AssetKey, History]:
-        versions = self._instance.get_latest_materialization_code_versions([node.key for node in nodes])
+    def _unfinished_runs(self, backfill_id: str) -> Sequence[str]:
+        return self._instance.get_run_ids(RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=_UNFINISHED))
+
+    def _history(self, nodes: Sequence[AssetNode]) -> Mapping[AssetKey, History]:
         failed = self._failed_partitions()
         history = {}
         for node in nodes:
@@ -195,29 +199,34 @@ class MainJob:
                     (None, record.storage_id)
                     for record in self._instance.fetch_materializations(node.key, limit=1).records
                 )
-            history[node.key] = History(
-                storage_ids=ids,
-                code_version=versions.get(node.key),
-                sources=self._recorded_sources(node.key, len(ids)) if node.key in sources else {},
-                failed=failed.get(node.key, ()),
-            )
+            history[node.key] = self._read_back(node, ids, failed.get(node.key, ()))
         return history
 
-    def _recorded_sources(self, key: AssetKey, partitions: int) -> Mapping[Partition, str]:
-        """Return the source of the last materialization of each partition, reading back until each was seen."""
-        found: dict[Partition, str] = {}
-        cursor = None
-        while len(found) < partitions:
-            page = self._instance.fetch_materializations(AssetRecordsFilter(key), limit=1000, cursor=cursor)
+    def _read_back(self, node: AssetNode, ids: Mapping[Partition, int], failed: Collection[Partition]) -> History:
+        """Read materializations, newest first, until the last one of each partition, and of a view its code's first."""
+        versions: dict[Partition, str] = {}
+        sources: dict[Partition, str] = {}
+        code_since, cursor = None, None
+        while len(versions) < len(ids) or node.is_virtual:
+            page = self._instance.fetch_materializations(AssetRecordsFilter(node.key), limit=1000, cursor=cursor)
             for record in page.records:
                 materialization = record.asset_materialization
-                if materialization and materialization.partition not in found:
+                if materialization is None:
+                    continue
+                partition = materialization.partition
+                version = (materialization.tags or {}).get(_CODE_VERSION_TAG, "")
+                if partition not in versions:
+                    versions[partition] = version
                     source = materialization.metadata.get("source_sha256")
-                    found[materialization.partition] = str(source.value) if source else ""
+                    sources[partition] = str(source.value) if source else ""
+                if node.is_virtual:
+                    if version != versions[partition]:
+                        return History(ids, versions, code_since, sources, failed)
+                    code_since = record.storage_id
             if not page.has_more:
                 break
             cursor = page.cursor
-        return found
+        return History(ids, versions, code_since, sources, failed)
 
     def _failed_partitions(self) -> Mapping[AssetKey, Collection[Partition]]:
         """Return the partitions that were materialized by the run whose blocking check of them failed."""

@@ -72,17 +72,15 @@ def _days(workspace: Workspace, first: date | None, last: date | None, console: 
         UserError: the days are not in order, or lie before `HEADRACE_START`.
     """
     bounds = ExportFiles.of(workspace.exports).bounds()
-    if bounds is None:
-        demo_first = first or workspace.start
-        demo_last = last or demo_first + timedelta(days=_DEMO_DAYS - 1)
-        console.print(f"no exports in {workspace.exports}: making demo data, {demo_first} to {demo_last}")
-        write_demo_data(workspace.exports, demo_first, demo_last, _DEMO_ORDERS, _DEMO_SEED)
-        bounds = demo_first, demo_last
-    start, end = first or max(bounds[0], workspace.start), last or bounds[1]
+    start = first or (max(bounds[0], workspace.start) if bounds else workspace.start)
+    end = last or (bounds[1] if bounds else start + timedelta(days=_DEMO_DAYS - 1))
     if start > end:
         raise UserError(f"the first day, {start}, is after the last, {end}: change --from, --to or HEADRACE_START")
     if start < workspace.start:
         raise UserError(f"--from {start} is before the first partition, {workspace.start}: set HEADRACE_START earlier")
+    if bounds is None:
+        console.print(f"no exports in {workspace.exports}: making demo data, {start} to {end}")
+        write_demo_data(workspace.exports, start, end, _DEMO_ORDERS, _DEMO_SEED)
     return start, end
 
 

@@ -1,6 +1,7 @@
 """The processes of a local Dagster: a code server for each location, and the webserver in front of them."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,9 @@ from headrace.workspace import Workspace
 _HOST = "127.0.0.1"
 _STARTUP_SECONDS = 120
 _STOP_SECONDS = 10
+# An exception's line in a Python trace, and what its message adds to it until an empty line.
+_ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Failure)\b.*(?:\n.+)*", re.MULTILINE)
+_FRAME = re.compile(r'^ +File "(.+)", line (\d+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class _Server:
             if self.process.poll() is not None:
                 raise click.ClickException(
                     f"{self.name} ended with exit code {self.process.returncode} before it served: "
-                    f"{_last_error(self.log)} (all of it: {self.log})"
+                    f"{_reason(self.log)}; all of it: {self.log}"
                 )
             with socket.socket() as probe:
                 probe.settimeout(0.5)
@@ -97,11 +101,17 @@ class _Server:
 @contextmanager
 def _running(name: str, command: Sequence[str], workspace: Workspace) -> Iterator[_Server]:
     log_file = workspace.logs / f"{name}.log"
+    # Called by its path, this command does not have its environment's other commands, such as dbt, on the search path.
+    bin_folder = str(Path(sys.executable).parent)
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - Dagster's own commands, of this environment
-            [str(Path(sys.executable).parent / command[0]), *command[1:]],
+            [str(Path(bin_folder, command[0])), *command[1:]],
             cwd=workspace.root,
-            env={**os.environ, **workspace.environment()},
+            env={
+                **os.environ,
+                **workspace.environment(),
+                "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            },
             stdout=log,
             stderr=subprocess.STDOUT,
             # Its own session: a Ctrl-C at the terminal is the command's to answer, in the right order.
@@ -123,11 +133,15 @@ def _address(port: int) -> Sequence[str]:
     return ("--host", _HOST, "--port", str(port))
 
 
-def _last_error(log: Path) -> str:
-    """Return the last line that names an error, which in a Python trace is the reason."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line.split(":")[0]]
-    return (errors or lines or ["it said nothing"])[-1]
+def _reason(log: Path) -> str:
+    """Return the first error of a trace, which is the cause of those below it, with its message and its place."""
+    text = log.read_text(errors="replace")
+    error = _ERROR.search(text)
+    if error is None:
+        return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
+    frames = _FRAME.findall(text, 0, error.start())
+    place = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
+    return " ".join(error[0].split()) + place
 
 
 def _free_port() -> int:

@@ -16,5 +16,7 @@ class OneLineCommand(click.Command):
         """Parse the arguments of the command line."""
         try:
             return super().parse_args(ctx, args)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
         except click.UsageError as error:
             raise UserError(error.format_message()) from error
