@@ -27,8 +27,7 @@ run: install ## The main job: 90 days of demo exports become tested marts, if th
 
 .PHONY: dev
 dev: install ## The Dagster UI with all code locations, reloading as you edit (dg dev)
-	@$(RUN) headrace init
-	@DAGSTER_HOME=$${DAGSTER_HOME:-$(STATE)/dagster} $(RUN) dg dev --use-active-venv $(ARGS)
+	@eval "$$($(RUN) headrace init)" && $(RUN) dg dev --use-active-venv $(ARGS)
 
 .PHONY: test
 test: install ## All tests

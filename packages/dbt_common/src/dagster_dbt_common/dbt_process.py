@@ -7,6 +7,7 @@ same from a thread that runs dbt's own `dbtRunner`, so that all that dagster-dbt
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import orjson
 
+from dagster_dbt_common.fingerprint import MACROS_DIR, MACROS_VARIABLE
 from dagster_dbt_common.parsed_manifest import ParsedManifest
 
 if TYPE_CHECKING:
@@ -149,6 +151,8 @@ class InProcessDbt:
         # Heavy, and not needed where a process only loads definitions.
         from dbt.cli.main import dbtRunner
 
+        # As in the process that parsed: dbt reads the project's own config again, and may ask where the macros are.
+        os.environ.setdefault(MACROS_VARIABLE, str(MACROS_DIR))
         manifest = None
         if self._partial_parse and self._partial_parse.is_file():
             manifest = ParsedManifest.read(self._partial_parse).for_invocation(self._selected, whole=self._whole)

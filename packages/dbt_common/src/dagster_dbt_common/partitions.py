@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,7 @@ Grain = Literal["hour", "day", "week", "month", "year"]
 
 _GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month", "year")
 _KEYS = {"grain", "start", "timezone", "lookback", "end_offset"}
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
 _MICROBATCH_GRAINS = ("hour", "day", "month", "year")
 
 
@@ -97,7 +99,7 @@ def partition_config(props: Mapping[str, Any]) -> PartitionConfig | None:
         return _microbatch(props, config)
     if declared is None:
         return None
-    if not is_source and "in_window" not in (props.get("raw_code") or ""):
+    if not is_source and "in_window" not in _COMMENT.sub("", props.get("raw_code") or ""):
         raise _error(
             props, "meta.dagster.partitions", "the SQL has no in_window(...), so every partition would load everything"
         )

@@ -24,7 +24,7 @@ from headrace.workspace import Workspace
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _DEMO_DAYS, _DEMO_ORDERS, _DEMO_SEED = 90, 400, 7
-_REASON_LINES = 6
+_REASON_LINES = 12
 
 
 @click.command("run", cls=OneLineCommand)
@@ -49,7 +49,7 @@ def run(
     create_storage()
     began = time.monotonic()
     with _termination_interrupts(), running_servers(workspace, port or (3000 if serve else None)) as servers:
-        console.print(f"Dagster serves {' and '.join(workspace.locations)} at {servers.url}")
+        console.print(f"Dagster serves {', '.join(workspace.locations)} at {servers.url}")
         report = _build(workspace, servers, start, end, everything=everything, console=console)
         if output == "json":
             click.echo(report.to_json() if report else '{"assets": [], "failures": []}')
@@ -94,9 +94,15 @@ def _build(
         if not plan.size:
             console.print(f"{start} to {end}: everything is fresh")
             return None
-        console.print(f"{start} to {end}: {plan.size:,} partitions of {len(plan.partitions)} assets to build")
+        console.print(
+            f"{start} to {end}: building {_count(plan.size, 'partition')} of {_count(len(plan.partitions), 'asset')}"
+        )
         with Progress(console, plan).shown() as progress:
             return job.build(plan, progress)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _print_failures(report: RunReport, console: Console) -> bool:

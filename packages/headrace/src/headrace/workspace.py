@@ -13,7 +13,7 @@ from headrace.user_errors import UserError
 DEFAULT_START = "2024-01-01"
 
 _INSTANCE_CONFIG = """\
-# The Dagster instance of this workspace's own processes; deploy/ has the one for production.
+# The Dagster instance of this workspace on this machine.
 telemetry: {enabled: false}
 concurrency:
   runs: {max_concurrent_runs: 4}
