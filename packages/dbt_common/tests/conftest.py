@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
@@ -124,8 +123,3 @@ def minimal(minimal_root: Path, minimal_definitions: dg.Definitions) -> Iterator
     )
     yield project
     project.instance.dispose()
-
-
-def moment(text: str) -> datetime:
-    """Return a time as DuckDB gives it."""
-    return datetime.fromisoformat(text)  # noqa: DTZ

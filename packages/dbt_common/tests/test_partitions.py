@@ -1,6 +1,7 @@
 """What partitions a model has: read from dbt's own config, or refused in one line."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import dagster as dg
@@ -75,7 +76,9 @@ def test_microbatch_is_read_in_the_words_of_dbt() -> None:
     assert unsaid.lookback == 1, "dbt's own default"
 
 
-@pytest.mark.parametrize(("batch_size", "key"), [("hour", "2024-01-15-00:00"), ("month", "2024-01-01"), ("year", "2024")])
+@pytest.mark.parametrize(
+    ("batch_size", "key"), [("hour", "2024-01-15-00:00"), ("month", "2024-01-01"), ("year", "2024")]
+)
 def test_each_batch_size_of_dbt(batch_size: str, key: str) -> None:
     assert definition(model({**MICROBATCH, "batch_size": batch_size})).get_first_partition_key() == key
 
@@ -109,7 +112,11 @@ PARTITIONS = "meta.dagster.partitions"
 @pytest.mark.parametrize(
     ("node", "key", "what"),
     [
-        (model(grain="fortnight", start="2024-01-01"), f"{PARTITIONS}.grain", "'fortnight' is neither a cron nor one of"),
+        (
+            model(grain="fortnight", start="2024-01-01"),
+            f"{PARTITIONS}.grain",
+            "'fortnight' is neither a cron nor one of",
+        ),
         (model(grain="61 * * * *", start="2024-01-01"), f"{PARTITIONS}.grain", "neither a cron"),
         (model(start="2024-01-01"), f"{PARTITIONS}.grain", "missing"),
         (model(grain="day"), f"{PARTITIONS}.start", "missing"),
@@ -156,8 +163,9 @@ def test_windows_of_consecutive_partitions_tile_time(grain: str, zone: str, star
     assert first.start.astimezone(UTC) <= asked.astimezone(UTC) < first.end.astimezone(UTC)
 
     somewhere = asked + timedelta(hours=ordinal * {"hour": 1, "day": 24}.get(grain, 5))
-    windows = partitions.get_partition_keys_in_time_window(dg.TimeWindow(somewhere, somewhere + timedelta(days=5 if grain == "hour" else 70)))
-    instants = [partitions.time_window_for_partition_key(key) for key in windows]
-    for before, after in zip(instants, instants[1:], strict=False):
+    until = somewhere + timedelta(days=5 if grain == "hour" else 70)
+    keys = partitions.get_partition_keys_in_time_window(dg.TimeWindow(somewhere, until))
+    windows = [partitions.time_window_for_partition_key(key) for key in keys]
+    for before, after in pairwise(windows):
         assert before.end.astimezone(UTC) == after.start.astimezone(UTC)
         assert before.start.astimezone(UTC) < before.end.astimezone(UTC)

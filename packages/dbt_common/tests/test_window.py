@@ -111,7 +111,7 @@ def test_an_unpartitioned_asset_has_no_window_in_a_run_of_a_partition() -> None:
 )
 def test_partitions_that_are_no_windows_are_refused(partitions_def: dg.PartitionsDefinition[str]) -> None:
     key = partitions_def.get_first_partition_key()
-    with pytest.raises(WindowError, match="table.* not windows of time"):
+    with pytest.raises(WindowError, match=r"table.* not windows of time"):
         run_window(partitions_def, key, None)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dagster import AssetCheckSpec, AssetExecutionContext, AssetKey, DagsterInstance
+    from dagster_dbt import DagsterDbtTranslator
 
 _UNIQUE_ID = "dagster_dbt/unique_id"
 
@@ -31,7 +32,9 @@ class ChosenNodes:
     late_tests: frozenset[str]
 
 
-def choose_nodes(context: AssetExecutionContext, manifest: Mapping[str, Any]) -> ChosenNodes:
+def choose_nodes(
+    context: AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
+) -> ChosenNodes:
     """Return what a step of `@dbt_assets` runs.
 
     A test with several parents waits until each of them was built: a backfill may build two views, of which neither
@@ -42,12 +45,11 @@ def choose_nodes(context: AssetExecutionContext, manifest: Mapping[str, Any]) ->
     source_checks = get_checks_on_sources_upstream_of_selected_assets(assets_def, selected)
     asked = {*context.selected_asset_check_keys, *source_checks}
     built = _Built(context.instance, selected)
-    key_of = {str(spec.metadata[_UNIQUE_ID]): spec.key for spec in assets_def.specs}
     unique_ids = [str(assets_def.get_asset_spec(key).metadata[_UNIQUE_ID]) for key in selected]
     late = set()
     for spec in assets_def.node_check_specs_by_output_name.values():
         test = _unique_id(spec)
-        others = [key_of[parent] for parent in _last_parents(manifest, test) if parent in key_of]
+        others = [translator.get_asset_spec(manifest, id_, None).key for id_ in _last_parents(manifest, test)]
         # Checks that run by themselves, without an asset, are somebody's wish: they run, and say what is missing.
         ready = not selected or all(built.has(key) for key in others)
         if spec.key in asked:

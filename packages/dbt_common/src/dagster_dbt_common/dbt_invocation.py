@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
 
     from dagster_dbt_common.chosen_nodes import ChosenNodes
-    from dagster_dbt_common.dbt_process import InProcessDbt
+    from dagster_dbt_common.dbt_process import AdapterOfRun, InProcessDbt
 
 Artifact = Literal["manifest.json", "catalog.json", "run_results.json", "sources.json"]
 
@@ -98,6 +98,8 @@ class LiveDbtInvocation(DbtInvocation):
         try:
             yield from super().stream_raw_events()
         finally:
+            if self.adapter is not None:
+                cast("AdapterOfRun", self.adapter).close()
             cast("InProcessDbt", self.process).close_connections()
 
     def get_artifact(self, artifact: Artifact) -> dict[str, Any]:

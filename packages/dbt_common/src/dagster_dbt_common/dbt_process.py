@@ -11,6 +11,8 @@ import os
 import signal
 import threading
 import time
+from functools import cached_property
+from multiprocessing import get_context
 from queue import SimpleQueue
 from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -85,6 +87,7 @@ class InProcessDbt:
         self._partial_parse = partial_parse
         self._selected = selected
         self._whole = whole
+        self._began = self._canceled = False
         self._thread = threading.Thread(target=self._run, name="dbt", daemon=True)
         self._thread.start()
 
@@ -117,7 +120,9 @@ class InProcessDbt:
         """
         deadline = time.monotonic() + timeout
         raised = False
-        while self._thread.is_alive() and time.monotonic() < deadline:
+        self._canceled = True
+        # While it waits for another dbt of this process it has nothing to interrupt, and ends when it is let in.
+        while self._began and self._thread.is_alive() and time.monotonic() < deadline:
             if not raised and self._thread.ident:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(self._thread.ident), ctypes.py_object(KeyboardInterrupt)
@@ -134,13 +139,21 @@ class InProcessDbt:
             try:
                 for adapter in _live_adapters():
                     adapter.cleanup_connections()
+                    # dbt-duckdb keeps the file open between invocations by default, and its lock with it.
+                    close = getattr(adapter.connections, "close_all_connections", None)
+                    if close is not None:
+                        close()
             finally:
                 _ONE_AT_A_TIME.release()
 
     def _run(self) -> None:
         try:
             with _ONE_AT_A_TIME:
-                self._invoke()
+                self._began = True
+                if not self._canceled:
+                    self._invoke()
+                else:
+                    self.returncode = 2
         except BaseException as error:  # whatever it is, the reader of the events has to hear of it
             self.returncode = 2
             self.stdout.put(_error_event(error))
@@ -181,10 +194,22 @@ class AdapterOfRun:
     def __init__(self, adapter_type: str) -> None:
         self._type = adapter_type
 
-    def __getattr__(self, name: str) -> Any:
+    @cached_property
+    def _own(self) -> BaseAdapter:
+        # An instance of its own has connections of its own: at its end dbt closes those of all threads of its adapter,
+        # while one of them may be reading here.
         from dbt.adapters.factory import get_adapter_by_type
 
-        return getattr(get_adapter_by_type(self._type), name)
+        adapter = get_adapter_by_type(self._type)
+        return cast("BaseAdapter", type(adapter)(adapter.config, get_context("spawn")))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def close(self) -> None:
+        """Close the connections that reading has opened."""
+        if "_own" in self.__dict__:
+            self._own.cleanup_connections()
 
 
 def _live_adapters() -> list[BaseAdapter]:

@@ -1,5 +1,8 @@
 """The errors that a user of this package can cause; each is one line: what, where, what to do."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from dagster import DagsterInvalidDefinitionError
 
 
@@ -13,3 +16,14 @@ class StaleManifestError(DagsterInvalidDefinitionError):
 
 class WindowError(Exception):
     """A run's partitions do not make one window."""
+
+
+def config_error(props: Mapping[str, Any], key: str, what: str) -> DbtConfigError:
+    """Return the error of a key in a dbt node's config.
+
+    Args:
+        props: the node, of a manifest.
+        key: the key, as a user writes it.
+        what: what is wrong, and what to do.
+    """
+    return DbtConfigError(f"{props.get('original_file_path')}: {props.get('name')}: config {key}: {what}")

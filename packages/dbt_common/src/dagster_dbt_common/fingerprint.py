@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,6 +24,18 @@ MACROS_VARIABLE = "DAGSTER_DBT_COMMON_MACROS"
 
 NOT_READ_BY_DBT = ("target", "logs", ".git", ".venv", "__pycache__", ".user.yml", "node_modules")
 
+# https://docs.getdbt.com/reference/dbt_project.yml
+_FOLDERS = {
+    "model-paths": ["models"],
+    "seed-paths": ["seeds"],
+    "test-paths": ["tests"],
+    "analysis-paths": ["analyses"],
+    "macro-paths": ["macros"],
+    "snapshot-paths": ["snapshots"],
+    "function-paths": ["functions"],
+    "docs-paths": [],
+}
+_SUFFIXES = {".sql", ".py", ".yml", ".yaml", ".csv", ".md", ".json"}
 _SHOWN_DIFFERENCES = 3
 _ENV_VAR = re.compile(rb"""env_var\(\s*['"](\w+)['"]""")
 
@@ -52,6 +66,8 @@ class Fingerprint:
             variables.update(_ENV_VAR.findall(content))
             files[name] = hashlib.sha256(content).hexdigest()
         values = {name.decode(): os.environb.get(name) for name in variables}
+        if values[MACROS_VARIABLE] == os.fsencode(MACROS_DIR):
+            values[MACROS_VARIABLE] = None  # what a process says that has run dbt, and one that has not leaves unsaid
         hashed = {name: "" if value is None else hashlib.sha256(value).hexdigest() for name, value in values.items()}
         return cls(files, hashed, dict(_versions()), list(choice))
 
@@ -82,16 +98,32 @@ class Fingerprint:
 
 
 def _files(project_dir: Path, profiles_dir: Path) -> Iterator[tuple[str, Path]]:
-    for folder, folders, names in os.walk(project_dir):
-        folders[:] = [name for name in folders if name not in NOT_READ_BY_DBT]
-        for name in names:
-            if name not in NOT_READ_BY_DBT:
-                path = Path(folder, name)
-                yield f"project/{path.relative_to(project_dir)}", path
+    """Yield the files that dbt parses: its own at the root, and those of the folders that the project names."""
+    for path in project_dir.iterdir():
+        if path.suffix in (".yml", ".yaml") and path.is_file():
+            yield f"project/{path.name}", path
+    project = yaml.safe_load((project_dir / "dbt_project.yml").read_text()) or {}
+    folders = {folder for key, default in _FOLDERS.items() for folder in project.get(key, default)}
+    folders.add(project.get("packages-install-path", "dbt_packages"))
+    for folder in sorted(folders):
+        # A path with a template is of the environment: this package's macros, which are below.
+        root = project_dir / folder
+        if "{{" not in folder and root.is_dir():
+            for path in _tree(root):
+                yield f"project/{os.path.relpath(path, project_dir)}", path
     if profiles_dir != project_dir and (profiles_dir / "profiles.yml").is_file():
         yield "profiles.yml", profiles_dir / "profiles.yml"
     for path in MACROS_DIR.glob("*.sql"):
         yield f"macros/{path.name}", path
+
+
+def _tree(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in NOT_READ_BY_DBT]
+        for name in names:
+            path = Path(folder, name)
+            if path.suffix in _SUFFIXES and path.is_file():
+                yield path
 
 
 def _versions() -> Iterator[tuple[str, str]]:

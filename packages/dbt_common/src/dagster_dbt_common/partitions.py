@@ -18,7 +18,7 @@ from dagster import (
 )
 from dagster_shared.check import CheckError
 
-from dagster_dbt_common.errors import DbtConfigError
+from dagster_dbt_common.errors import config_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +100,7 @@ def partition_config(props: Mapping[str, Any]) -> PartitionConfig | None:
     if declared is None:
         return None
     if not is_source and "in_window" not in _COMMENT.sub("", props.get("raw_code") or ""):
-        raise _error(
+        raise config_error(
             props, "meta.dagster.partitions", "the SQL has no in_window(...), so every partition would load everything"
         )
     return _declared(props, declared)
@@ -109,9 +109,9 @@ def partition_config(props: Mapping[str, Any]) -> PartitionConfig | None:
 def _microbatch(props: Mapping[str, Any], config: Mapping[str, Any]) -> PartitionConfig:
     for key in ("event_time", "batch_size", "begin"):
         if not config.get(key):
-            raise _error(props, key, "a microbatch model needs it")
+            raise config_error(props, key, "a microbatch model needs it")
     if config["batch_size"] not in _MICROBATCH_GRAINS:
-        raise _error(props, "batch_size", f"{config['batch_size']!r} is none of {', '.join(_MICROBATCH_GRAINS)}")
+        raise config_error(props, "batch_size", f"{config['batch_size']!r} is none of {', '.join(_MICROBATCH_GRAINS)}")
     # dbt's default lookback is 1. Under Dagster a batch is built because its partition was asked for, and the followers
     # of a late one through the partition mapping, so the same number means the same rows.
     return PartitionConfig(
@@ -124,19 +124,19 @@ def _microbatch(props: Mapping[str, Any], config: Mapping[str, Any]) -> Partitio
 def _declared(props: Mapping[str, Any], declared: Any) -> PartitionConfig:
     where = "meta.dagster.partitions"
     if not isinstance(declared, dict):
-        raise _error(props, where, f"{declared!r} is not a mapping with the keys grain and start")
+        raise config_error(props, where, f"{declared!r} is not a mapping with the keys grain and start")
     unknown = sorted(set(declared) - _KEYS)
     if unknown:
-        raise _error(props, f"{where}.{unknown[0]}", f"unknown key; the keys are {', '.join(sorted(_KEYS))}")
+        raise config_error(props, f"{where}.{unknown[0]}", f"unknown key; the keys are {', '.join(sorted(_KEYS))}")
     for key in ("grain", "start"):
         if declared.get(key) in (None, ""):
-            raise _error(props, f"{where}.{key}", "it is missing")
+            raise config_error(props, f"{where}.{key}", "it is missing")
     grain = str(declared["grain"])
     zone_name = str(declared.get("timezone", "UTC"))
     try:
         zone = ZoneInfo(zone_name)
     except (ZoneInfoNotFoundError, ValueError):
-        raise _error(props, f"{where}.timezone", f"{zone_name!r} is not an IANA time zone") from None
+        raise config_error(props, f"{where}.timezone", f"{zone_name!r} is not an IANA time zone") from None
     config = PartitionConfig(
         grain=grain,
         start=_start(props, f"{where}.start", declared["start"], zone),
@@ -149,7 +149,7 @@ def _declared(props: Mapping[str, Any], declared: Any) -> PartitionConfig:
             config.definition()
         except (DagsterInvalidDefinitionError, CheckError):
             message = f"{grain!r} is neither a cron nor one of {', '.join(_GRAINS)}"
-            raise _error(props, f"{where}.grain", message) from None
+            raise config_error(props, f"{where}.grain", message) from None
     return config
 
 
@@ -160,25 +160,21 @@ def _start(props: Mapping[str, Any], key: str, value: Any, zone: ZoneInfo) -> da
         try:
             start = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
         except ValueError:
-            raise _error(props, key, f"{value!r} is not an ISO date or time") from None
+            raise config_error(props, key, f"{value!r} is not an ISO date or time") from None
     if start.tzinfo is None:
         start = start.replace(tzinfo=zone)
     elif start.utcoffset() != start.astimezone(zone).utcoffset():
-        raise _error(props, key, f"{value!r} has an offset that is not of the zone {zone.key}: leave it out")
+        raise config_error(props, key, f"{value!r} has an offset that is not of the zone {zone.key}: leave it out")
     if start > datetime.now(UTC):
-        raise _error(props, key, f"{value!r} is in the future, so there would be no partition")
+        raise config_error(props, key, f"{value!r} is in the future, so there would be no partition")
     return start.astimezone(zone)
 
 
 def _count(props: Mapping[str, Any], key: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _error(props, key, f"{value!r} is not a whole number from 0")
+        raise config_error(props, key, f"{value!r} is not a whole number from 0")
     return int(value)
 
 
 def _midnight(instant: datetime) -> datetime:
     return instant.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _error(props: Mapping[str, Any], key: str, what: str) -> DbtConfigError:
-    return DbtConfigError(f"{props.get('original_file_path')}: {props.get('name')}: config {key}: {what}")

@@ -53,10 +53,7 @@ def _row_count(adapter: BaseAdapter, props: Mapping[str, Any]) -> int | None:
 def _columns(adapter: BaseAdapter, props: Mapping[str, Any]) -> TableSchema | None:
     try:
         with adapter.connection_named(f"columns_{props['unique_id']}"):
-            relation = adapter.Relation.create(
-                database=props["database"], schema=props["schema"], identifier=props["alias"]
-            )
-            found = adapter.get_columns_in_relation(relation)
+            found = adapter.get_column_schema_from_query(f"select * from {props['relation_name']} where 1 = 0")  # noqa: S608
     except Exception as error:  # as above
         _LOG.warning(f"no columns of {props['relation_name']}: {error}")
         return None

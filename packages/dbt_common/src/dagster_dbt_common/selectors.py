@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dagster_dbt.asset_utils import get_node, get_upstream_unique_ids
+from dagster_dbt.asset_utils import get_upstream_unique_ids
 
 from dagster_dbt_common.partitions import PartitionConfig, partition_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from dagster import TimeWindowPartitionsDefinition
 
@@ -96,7 +97,7 @@ def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
         unique_id: names[configs[unique_id]] if unique_id in configs else _UNPARTITIONED for unique_id in assets
     }
     last_parents = _last_parents(manifest)
-    home_of = {test: _home(manifest["nodes"][test], parents) for test, parents in last_parents.items()}
+    home_of = {test: _home(manifest["nodes"][test], parents, group_of.keys()) for test, parents in last_parents.items()}
     for test, home in home_of.items():
         group_of[test] = group_of[home]
     members: dict[str, set[str]] = defaultdict(set)
@@ -140,8 +141,11 @@ def _group_names(configs: set[PartitionConfig]) -> Mapping[PartitionConfig, str]
 
 
 def _identifier(*parts: str) -> str:
-    text = "_".join(part for part in parts if part).replace("*", "x")
-    return "".join(char if char.isalnum() else "_" for char in text)
+    """Return an identifier for a group; what differs in punctuation only, as `6,18` and `6-18`, ends in a digest."""
+    text = "_".join(part for part in parts if part)
+    name = "".join(char if char.isalnum() else "_" for char in text.replace("*", "x"))
+    plain = not set(text) & set(",-+") and "*/" not in text
+    return name if plain else f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _last_parents(manifest: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
@@ -170,13 +174,11 @@ def _last_parents(manifest: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
     return last
 
 
-def _home(test: Mapping[str, Any], last_parents: Sequence[str]) -> str:
+def _home(test: Mapping[str, Any], last_parents: Sequence[str], assets: Collection[str]) -> str:
     """Return the parent that a test belongs to: the one that its config names, or the deepest in the graph."""
-    ref = _ref(test)
-    if ref:
-        named = [parent for parent in test["depends_on"]["nodes"] if parent.split(".")[2] == ref.get("name")]
-        return named[0] if named else last_parents[0]
-    return last_parents[0]
+    wanted = _ref(test).get("name")
+    named = [parent for parent in test["depends_on"]["nodes"] if parent in assets and parent.split(".")[2] == wanted]
+    return named[0] if named else last_parents[0]
 
 
 class _Ancestors:
@@ -229,20 +231,23 @@ def _annotated(
     last_parents: Mapping[str, Sequence[str]],
 ) -> Mapping[str, Any]:
     nodes = dict(manifest["nodes"])
+    children = dict(manifest["child_map"])
     for unique_id, name in group_of.items():
+        props = nodes[unique_id]
         extra: dict[str, Any] = {GROUP_KEY: name}
-        home = home_of.get(unique_id)
         if len(last_parents.get(unique_id, ())) > 1:
             extra[LAST_PARENTS_KEY] = last_parents[unique_id]
-        if home and not _ref(nodes[unique_id]) and len(nodes[unique_id]["depends_on"]["nodes"]) > 1:
-            parent = get_node(manifest, home)
+        home, parents = home_of.get(unique_id), props["depends_on"]["nodes"] if unique_id in home_of else []
+        if home and parents != [home] and any(parent in nodes for parent in parents):
+            owner = nodes[home]
             extra["ref"] = {
-                "name": parent["name"],
-                "package": parent["package_name"],
-                "version": parent.get("version"),
+                "name": owner["name"],
+                "package": owner["package_name"],
+                "version": owner.get("version"),
             }
-        props = nodes[unique_id]
+            if home not in parents:  # it is behind an ephemeral model, and dagster-dbt looks for a node's own tests
+                children[home] = [*children.get(home, []), unique_id]
         meta = props["config"].get("meta") or props.get("meta") or {}
         dagster = {**(meta.get("dagster") or {}), **extra}
         nodes[unique_id] = {**props, "config": {**props["config"], "meta": {**meta, "dagster": dagster}}}
-    return {**manifest, "nodes": nodes}
+    return {**manifest, "nodes": nodes, "child_map": children}

@@ -16,7 +16,7 @@ from dagster import (
 )
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
 
-from dagster_dbt_common.errors import DbtConfigError
+from dagster_dbt_common.errors import config_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,9 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         `meta.dagster.partitioned_upstreams: last` the last one.
 
         Raises:
-            DbtConfigError: `partitioned_upstreams` is neither all nor last.
+            DbtConfigError: `partitioned_upstreams` is neither all nor last, or Dagster can not map the two: it maps no
+                windows between time zones, and no lookback between grains (a microbatch model's lookback, which dbt
+                sets by default, then is of the same grain only).
         """
         child = self._plan.configs.get(dbt_resource_props["unique_id"])
         parent = self._plan.configs.get(dbt_parent_resource_props["unique_id"])
@@ -78,9 +80,25 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
             return None
         if child is None:
             return self._unpartitioned_mapping(dbt_resource_props)
+        name = dbt_parent_resource_props["name"]
+        if child.timezone != parent.timezone:
+            raise config_error(
+                dbt_resource_props,
+                "meta.dagster.partitions.timezone",
+                f"{child.timezone} is not the zone of {name}, {parent.timezone}, and Dagster maps no windows between "
+                f"zones: use one zone, or read {name} through a model without partitions",
+            )
         same = child.definition() == parent.definition()
         if same and not child.lookback:
             return None
+        is_microbatch = dbt_resource_props["config"].get("incremental_strategy") == "microbatch"
+        if child.lookback and child.grain != parent.grain and not is_microbatch:
+            raise config_error(
+                dbt_resource_props,
+                "meta.dagster.partitions.lookback",
+                f"{name} is by {parent.grain}, not by {child.grain}, and Dagster looks back between partitions of one "
+                f"grain only: set it to 0, or read {name} through a model by {child.grain}",
+            )
         return TimeWindowPartitionMapping(
             start_offset=-child.lookback if same else 0, allow_nonexistent_upstream_partitions=True
         )
@@ -102,8 +120,5 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         meta = props.get("config", {}).get("meta") or props.get("meta") or {}
         choice = (meta.get("dagster") or {}).get("partitioned_upstreams", "all")
         if choice not in ("all", "last"):
-            raise DbtConfigError(
-                f"{props['original_file_path']}: {props['name']}: config meta.dagster.partitioned_upstreams: "
-                f"{choice!r} is neither all nor last"
-            )
+            raise config_error(props, "meta.dagster.partitioned_upstreams", f"{choice!r} is neither all nor last")
         return LastPartitionMapping() if choice == "last" else None

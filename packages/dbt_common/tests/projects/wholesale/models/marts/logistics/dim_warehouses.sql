@@ -1,0 +1,5 @@
+select
+    warehouse_id,
+    city,
+    country
+from {{ ref('stg_warehouses') }}

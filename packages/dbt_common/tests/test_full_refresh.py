@@ -1,0 +1,203 @@
+"""Full rebuilds as one run, and what a changed schema does to partitions, as each model's `on_schema_change` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import duckdb
+import pytest
+
+from dagster_dbt_common import dbt_definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+# Each test parses a project of its own.
+pytestmark = pytest.mark.slow
+
+TODAY = datetime.now(UTC).date()
+DAYS = [(TODAY - timedelta(days=days)).isoformat() for days in range(5, 0, -1)]
+START, FIRST, SECOND = DAYS[0], DAYS[0], DAYS[1]
+
+FILES = {
+    "dbt_project.yml": """
+        name: tides
+        config-version: 2
+        profile: tides
+        macro-paths: ["{{ env_var('DAGSTER_DBT_COMMON_MACROS', '') }}"]
+        models: {tides: {+materialized: table}}
+    """,
+    "profiles.yml": """
+        tides:
+          target: duckdb
+          outputs:
+            duckdb: {type: duckdb, path: "{{ env_var('TIDES_WAREHOUSE') }}", threads: 2}
+    """,
+    "models/highs.sql": f"""
+        select
+            unnest(range(timestamp '{START}', timestamp '{TODAY}', interval 6 hour)) as seen_at,
+            3 as height
+    """,
+}
+
+
+def daily(columns: str, on_schema_change: str) -> str:
+    """Return the SQL of a daily model with these columns beside its time."""
+    return f"""
+        {{{{ config(
+            materialized='incremental',
+            incremental_strategy='delete_window+insert',
+            event_time='seen_at',
+            on_schema_change='{on_schema_change}',
+            meta={{'dagster': {{'partitions': {{'grain': 'day', 'start': '{START}'}}}}}},
+        ) }}}}
+
+        select seen_at, {columns} from {{{{ ref('highs') }}}} where {{{{ in_window('seen_at') }}}}
+    """
+
+
+class Tides:
+    """A project that changes between two runs.
+
+    Args:
+        root: the folder of everything.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.instance = dg.DagsterInstance.ephemeral()
+        (root / "project" / "models").mkdir(parents=True)
+        self.write(FILES)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Change files, and load the project again as a restarted code location does."""
+        for name, text in files.items():
+            (self.root / "project" / name).write_text(dedent(text))
+        if (self.root / "project" / "models" / "daily.sql").exists():
+            self.definitions = dbt_definitions(self.root / "project")
+
+    def run(self, asset: str, *partitions: str) -> dg.ExecuteInProcessResult:
+        """Materialize an asset over a range of partitions."""
+        ends = (partitions[0], partitions[-1]) if partitions else ()
+        return dg.materialize(
+            [one for one in self.definitions.assets or () if isinstance(one, dg.AssetsDefinition)],
+            selection=dg.AssetSelection.assets(asset),
+            resources=self.definitions.resources,
+            instance=self.instance,
+            tags=dict(
+                zip(("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"), ends, strict=False)
+            ),
+            raise_on_error=False,
+        )
+
+    def full_refresh(self) -> dg.ExecuteInProcessResult:
+        """Run the job of the daily group."""
+        job = self.definitions.resolve_job_def("dbt_tides_daily__full_refresh")
+        return job.execute_in_process(instance=self.instance, raise_on_error=False)
+
+    def rows(self, query: str) -> Sequence[tuple[object, ...]]:
+        """Return what a query finds in the warehouse."""
+        with duckdb.connect(self.root / "tides.duckdb", read_only=True) as connection:
+            return connection.sql(query).fetchall()
+
+    def columns(self) -> Sequence[str]:
+        """Return the columns of the daily table."""
+        return [str(name) for (name,) in self.rows("select column_name from (describe daily)")]
+
+
+@pytest.fixture
+def tides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tides]:
+    monkeypatch.setenv("TIDES_WAREHOUSE", str(tmp_path / "tides.duckdb"))
+    project = Tides(tmp_path)
+    yield project
+    project.instance.dispose()
+
+
+def test_a_full_refresh_is_one_run_that_records_every_partition(tides: Tides) -> None:
+    tides.write({"models/daily.sql": daily("height", "ignore"), "models/other.sql": daily("1 as one", "ignore")})
+    assert tides.run("highs").success
+    assert tides.run("daily", FIRST, SECOND).success
+    with duckdb.connect(tides.root / "tides.duckdb") as connection:
+        connection.sql(f"insert into daily values (timestamp '{FIRST} 01:00:00', 99)")  # what a rebuild gets rid of
+        connection.sql("update daily set height = 0")
+
+    result = tides.full_refresh()
+    assert result.success
+    events = [
+        log.dagster_event.event_specific_data.materialization  # type: ignore[union-attr]
+        for log in tides.instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        if log.dagster_event is not None
+    ]
+    recorded = Counter((event.asset_key.to_user_string(), event.partition) for event in events)
+    assert recorded == Counter({(name, day): 1 for name in ("daily", "other") for day in DAYS})
+    assert len({event.metadata["invocation_id"].value for event in events}) == 1
+
+    specs = {
+        spec.key.to_user_string(): spec
+        for asset in tides.definitions.assets or ()
+        if isinstance(asset, dg.AssetsDefinition)
+        for spec in asset.specs
+    }
+    for event in events:
+        assert event.tags is not None
+        assert event.tags["dagster/code_version"] == specs[event.asset_key.to_user_string()].code_version
+    assert tides.rows("from daily except all from highs") == []
+    assert tides.rows("from highs except all from daily") == []
+    assert tides.rows("select count(*) from daily") == [(20,)]
+
+
+def changed(tides: Tides, on_schema_change: str, before: str, after: str) -> dg.ExecuteInProcessResult:
+    """Build two days with the columns `before`, and the second again with the columns `after`."""
+    tides.write({"models/daily.sql": daily(before, on_schema_change)})
+    assert tides.run("highs").success
+    assert tides.run("daily", FIRST, SECOND).success
+    tides.write({"models/daily.sql": daily(after, on_schema_change)})
+    return tides.run("daily", SECOND)
+
+
+def day_by_day(tides: Tides, column: str) -> Sequence[tuple[object, ...]]:
+    return tides.rows(f"select seen_at::date::text as day, {column}, count(*) from daily group by all order by all")
+
+
+def test_append_new_columns_adds_one_that_older_partitions_have_not_until_a_full_refresh(tides: Tides) -> None:
+    assert changed(tides, "append_new_columns", "height", "height, 7 as depth").success
+    assert tides.columns() == ["seen_at", "height", "depth"]
+    assert day_by_day(tides, "depth") == [(FIRST, None, 4), (SECOND, 7, 4)]
+    assert tides.full_refresh().success
+    assert day_by_day(tides, "depth") == [(day, 7, 4) for day in DAYS]
+
+
+def test_append_new_columns_keeps_a_column_that_the_model_has_no_more(tides: Tides) -> None:
+    assert changed(tides, "append_new_columns", "height, 7 as depth", "height").success
+    assert day_by_day(tides, "depth") == [(FIRST, 7, 4), (SECOND, None, 4)]
+
+
+def test_sync_all_columns_adds_and_drops(tides: Tides) -> None:
+    assert changed(tides, "sync_all_columns", "height, 1 as old", "height, 2 as new").success
+    assert tides.columns() == ["seen_at", "height", "new"]
+    assert day_by_day(tides, "new") == [(FIRST, None, 4), (SECOND, 2, 4)]
+
+
+def test_ignore_leaves_the_table_as_it_is(tides: Tides) -> None:
+    assert changed(tides, "ignore", "height", "height, 7 as depth").success
+    assert tides.columns() == ["seen_at", "height"]
+    assert day_by_day(tides, "height") == [(FIRST, 3, 4), (SECOND, 3, 4)]
+
+
+def test_fail_fails_the_step_with_the_message_of_dbt_and_leaves_the_rows(tides: Tides) -> None:
+    result = changed(tides, "fail", "height", "4 as height, 7 as depth")
+    assert not result.success
+    assert result.get_asset_materialization_events() == []
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "The source and target schemas on this incremental model are out of sync" in str(
+        failure.step_failure_data.error
+    )
+    assert tides.columns() == ["seen_at", "height"]
+    assert day_by_day(tides, "height") == [(FIRST, 3, 4), (SECOND, 3, 4)]
+    assert tides.full_refresh().success, "which is the way out"
+    assert day_by_day(tides, "height") == [(day, 4, 4) for day in DAYS]
