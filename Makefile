@@ -38,11 +38,16 @@ test: install ## All tests
 test-fast: install ## The tests that start no processes
 	@$(PYTEST) -m "not slow" -n 2
 
+.PHONY: bench
+bench: install ## Measure a partition against stock dagster-dbt, dbt and SQL alone; takes hours (ARGS="--models 12 --rounds 1")
+	@mkdir -p $(STATE)
+	@$(RUN) python -m bench --json $(STATE)/bench.json --markdown $(ARGS)
+
 .PHONY: check
 check: install ## Lint, format, types, SQL, and dbt's own warnings
 	@$(RUN) ruff check --quiet
 	@$(RUN) ruff format --check --quiet
-	@$(RUN) mypy packages/*/src projects/*/src
+	@$(RUN) mypy packages/*/src projects/*/src bench
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) sqlfluff lint --disable-progress-bar models tests
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) dbt --quiet --warn-error parse \
 		--show-all-deprecations --no-partial-parse --target-path $(STATE)/check --log-path $(STATE)/check

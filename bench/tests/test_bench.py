@@ -1,0 +1,123 @@
+"""The generated project, the measured processes, and what the report makes of samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+from bench.generate import DAILY, write_lake, write_project
+from bench.memory import tree_mb
+from bench.processes import Child, ChildFailedError, Sample, environment, run
+from bench.replay import statements
+from bench.report import Results
+from bench.rows import FURTHER, PARTITION, RANGE
+from bench.sites import DBT, OURS, PLAIN, STOCK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("models", [12, 13, 500, 2000])
+def test_a_project_has_as_many_models_as_asked_for(tmp_path: Path, models: int) -> None:
+    write_project(tmp_path / "project", models=models)
+    written = list((tmp_path / "project" / "models").rglob("*.sql"))
+    assert len(written) == models
+    assert len({path.stem for path in written}) == models
+    assert len(DAILY) == 12
+
+
+def test_fewer_models_than_the_daily_ones_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="11 models are too few"):
+        write_project(tmp_path / "project", models=11)
+
+
+def test_a_lake_is_the_same_each_time_and_no_order_is_in_two_days(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_lake(tmp_path / name, days=3, rows=100)
+    one, two = (f"read_parquet('{tmp_path / name}/events/*/*.parquet')" for name in ("one", "two"))
+    assert duckdb.sql(f"(from {one} except from {two}) union all (from {two} except from {one})").fetchall() == []
+    assert duckdb.sql(f"select day, count(*) from {one} group by day order by day").fetchall()[0][1] == 100
+    days = f"select max(days) from (select count(distinct day) as days from {one} group by order_id)"
+    assert duckdb.sql(days).fetchall() == [(1,)]
+
+
+def test_the_statements_of_a_log_are_those_of_its_nodes_in_order(tmp_path: Path) -> None:
+    def event(name: str, node: str | None, sql: str) -> str:
+        return json.dumps(
+            {"info": {"name": name}, "data": {"node_info": {"unique_id": node} if node else {}, "sql": sql}}
+        )
+
+    log = tmp_path / "dbt.log"
+    lines = [
+        event("SQLQuery", None, "list schemas"),
+        event("SQLQuery", "model.b", "first of b"),
+        event("SQLQuery", "model.a", "first of a"),
+        event("SQLQueryStatus", "model.a", "no statement"),
+        event("SQLQuery", "model.b", "second of b"),
+    ]
+    log.write_text("\n".join(lines))
+    assert list(statements(log).items()) == [("model.b", ["first of b", "second of b"]), ("model.a", ["first of a"])]
+
+
+def test_a_process_that_fails_ends_the_benchmark_with_its_output() -> None:
+    with pytest.raises(
+        ChildFailedError, match=r"(?s)bench\.load no_such_module ended with exit code 1.*No module named"
+    ):
+        run("bench.load", "no_such_module", env=environment())
+
+
+def test_a_live_process_that_dies_is_not_waited_for() -> None:
+    with (
+        pytest.raises(ChildFailedError, match="No module named"),
+        Child("bench.live", "no_such_module", env=environment()) as child,
+    ):
+        child.ask()
+
+
+def test_a_process_says_its_own_memory() -> None:
+    sample = run("this", env=environment()).sample
+    assert sample.seconds > 0
+    assert sample.own_mb is not None
+    assert 3 < sample.own_mb < 40
+
+
+def test_memory_is_of_a_process_and_its_descendants() -> None:
+    sleeper = "import time; held = b'x' * 50_000_000; time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
+    before = tree_mb(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", parent], start_new_session=True) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while tree_mb(process.pid) < 55 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert 55 < tree_mb(process.pid) < 150
+            assert tree_mb(os.getpid()) > before + 50
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_targets_are_met_missed_or_not_measured() -> None:
+    samples = {
+        (PARTITION, STOCK): [Sample(9.0), Sample(10.0), Sample(30.0)],
+        (PARTITION, OURS): [Sample(3.0)],
+        (PARTITION, PLAIN): [Sample(2.0)],
+        (RANGE, OURS): [Sample(24.0)],
+        (RANGE, DBT): [Sample(10.0)],
+        (RANGE, PLAIN): [Sample(12.0)],
+        (FURTHER, OURS): [Sample(1.0)],
+    }
+    targets = {target.what: target for target in Results({12: samples}).targets()}
+    partition = targets["one partition, 12 models: b/a"]
+    assert partition.measured == pytest.approx(0.3)
+    assert partition.met == "yes"
+    year = targets["365 partitions, 12 models: b, to 1.3 c + events"]
+    assert year.limit == pytest.approx(1.3 * 10 + 10)
+    assert year.met == "no"
+    assert targets["one partition, 2000 models: b/a"].met == "not measured"
