@@ -45,69 +45,7 @@ GROUPS = {
     "dbt_wholesale_weekly",
 }
 
-# Ten orders a day from 1 March to 2 April, of which the first is at midnight; so rows stand on both sides of the end.
-EXPORTS = {
-    "orders": """
-        select
-            'o' || i as order_id,
-            'k' || i * 7 % 40 as customer_id,
-            'w' || 1 + i % 3 as warehouse_id,
-            timestamp '2024-03-01' + to_minutes(i * 144) as ordered_at
-        from range(330) as t (i)
-    """,
-    "order_lines": """
-        select
-            'l' || i || '-' || j as line_id,
-            'o' || i as order_id,
-            'p' || (i * 5 + j) % 12 as product_id,
-            1 + (i + j) % 9 as quantity,
-            100 + (i * 31 + j * 17) % 900 as unit_price_cents
-        from range(330) as t (i), range(3) as u (j)
-        where j <= i % 3
-    """,
-    "customers": """
-        select
-            'k' || i as customer_id,
-            case i % 4 when 0 then 'Frère & "Søn" ' else 'Kiosk, ' end || i as customer_name,
-            14 + i % 3 * 7 as payment_days,
-            timestamp '2024-02-01' + to_days(i) as updated_at
-        from range(40) as t (i)
-    """,
-    "products": """
-        select
-            'p' || i as product_id,
-            'Product ' || i as product_name,
-            ['dairy', 'fruit', 'dry'][1 + i % 3] as category_id
-        from range(12) as t (i)
-    """,
-    "invoices": """
-        select
-            'v' || i as invoice_id,
-            'o' || i as order_id,
-            timestamp '2024-03-02' + to_minutes(i * 144) as issued_at,
-            case when i % 4 > 0 then timestamp '2024-03-09' + to_minutes(i * 144) end as paid_at,
-            1000 + i * 77 % 5000 as amount_cents
-        from range(330) as t (i)
-    """,
-    "shipments": """
-        select
-            's' || i as shipment_id,
-            'o' || i as order_id,
-            'c' || 1 + i % 3 as carrier_id,
-            timestamp '2024-03-01' + to_minutes(i * 144) + to_hours(i * 37 % 50) as shipped_at,
-            timestamp '2024-03-01' + to_minutes(i * 144) + to_hours(i * 37 % 50 + i * 13 % 90) as delivered_at,
-            500 + i * 97 % 4000 as weight_grams
-        from range(330) as t (i)
-    """,
-    "readings": """
-        select
-            'x' || w as sensor_id,
-            'w' || w as warehouse_id,
-            timestamp '2024-03-30' + to_minutes(i * 20) as read_at,
-            4.0 + (i // 7 * w) % 6 as celsius
-        from range(160) as t (i), range(1, 4) as u (w)
-    """,
-}
+PROJECT = Path(__file__).parent / "projects" / "wholesale"
 
 
 @dataclass
@@ -148,8 +86,8 @@ class Wholesale:
         """Forget the warehouse and the runs, and write the sources again."""
         for path in self.root.glob("*.duckdb*"):
             path.unlink()
-        for table, query in EXPORTS.items():
-            self.write(table, query)
+        for query in (PROJECT / "exports").glob("*.sql"):
+            self.write(query.stem, query.read_text())
         self.instance.dispose()
         self.instance = dg.DagsterInstance.ephemeral()
 
@@ -190,7 +128,7 @@ class Wholesale:
 @contextmanager
 def opened(root: Path, files: Mapping[str, str]) -> Iterator[Wholesale]:
     """Copy the project into a folder, with more files, and load it."""
-    shutil.copytree(Path(__file__).parent / "projects" / "wholesale", root / "project")
+    shutil.copytree(PROJECT, root / "project")
     for name, text in files.items():
         (root / "project" / name).write_text(dedent(text))
     (root / "lake").mkdir()
@@ -361,7 +299,7 @@ def test_a_month_records_each_partition_of_each_asset_once(
         (spec.key, key)
         for group in wholesale.groups
         for spec in group.specs
-        for key in (keys_of_month(spec.partitions_def) if spec.partitions_def else [None])
+        for key in (keys_of_month(spec.partitions_def) if spec.partitions_def else (None,))
     )
     assert built == expected
     invocations = [
@@ -490,7 +428,9 @@ CROSS_GROUP_TESTS = {
 }
 
 
-@pytest.mark.xfail(reason="chosen_nodes looks for the other parents of a test in the group of the step only")
+@pytest.mark.xfail(
+    reason="a test that waits is a check of the first group, and the group that is built last knows nothing of it"
+)
 def test_a_test_between_groups_waits_for_the_group_that_is_built_last(tmp_path: Path) -> None:
     with opened(tmp_path, CROSS_GROUP_TESTS) as project:
         build_month(project)

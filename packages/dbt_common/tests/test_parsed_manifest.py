@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from dbt.parser.manifest import extended_mashumuro_decoder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagster_dbt_common import prepared_project
@@ -47,15 +47,22 @@ def parsed(partial_parse: Path) -> Content:
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> Graph:
-    """Draw up to twelve nodes, each built from some that were drawn before."""
+def selections(draw: st.DrawFn) -> tuple[Graph, frozenset[str]]:
+    """Draw up to twelve nodes, each built from some that were drawn before, and some of them to run."""
     graph: Graph = {}
+    selected = set()
     for number in range(draw(st.integers(1, 12))):
         kind = draw(st.sampled_from(["table", "table", "ephemeral", "seed", "test"]))
         known = [unique_id for unique_id in graph if not unique_id.startswith("test.")]
-        parents = draw(st.lists(st.sampled_from(known), max_size=3, unique=True)) if known and kind != "seed" else []
-        graph[f"{TEMPLATES[kind].split('.')[0]}.minimal.n{number}"] = (kind, parents)
-    return graph
+        if kind == "seed" or not known:
+            parents = []
+        else:
+            parents = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3, unique=True))
+        unique_id = f"{TEMPLATES[kind].split('.')[0]}.minimal.n{number}"
+        graph[unique_id] = (kind, parents)
+        if draw(st.booleans()):
+            selected.add(unique_id)
+    return graph, frozenset(selected)
 
 
 def project_of(parsed: Content, graph: Graph) -> Content:
@@ -105,10 +112,10 @@ def reaches(manifest: Manifest, start: str, end: str) -> bool:
     return any(parent == start or reaches(manifest, start, parent) for parent in manifest.parent_map.get(end, []))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(graph=graphs(), data=st.data())
-def test_an_invocation_has_what_it_needs_and_no_more(parsed: Content, graph: Graph, data: st.DataObject) -> None:
-    selected = data.draw(st.sets(st.sampled_from(sorted(graph))))
+@settings(deadline=None, max_examples=100)
+@given(selections())
+def test_an_invocation_has_what_it_needs_and_no_more(parsed: Content, selection: tuple[Graph, frozenset[str]]) -> None:
+    graph, selected = selection
     project = ParsedManifest(project_of(parsed, graph))
     manifest = project.for_invocation(selected)
 
@@ -125,10 +132,10 @@ def test_an_invocation_has_what_it_needs_and_no_more(parsed: Content, graph: Gra
             assert reaches(manifest, start, end), f"{end} may run before {start}"
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(graph=graphs(), data=st.data())
-def test_the_whole_project_is_there_for_who_asks(parsed: Content, graph: Graph, data: st.DataObject) -> None:
-    selected = data.draw(st.sets(st.sampled_from(sorted(graph))))
+@settings(deadline=None, max_examples=15)
+@given(selections())
+def test_the_whole_project_is_there_for_who_asks(parsed: Content, selection: tuple[Graph, frozenset[str]]) -> None:
+    graph, selected = selection
     project = ParsedManifest(project_of(parsed, graph))
     everything = {*graph, HOOK}
     assert set(project.for_invocation(selected).flat_graph["nodes"]) == everything, "macros read `graph`"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dagster import AssetCheckSpec, AssetExecutionContext, AssetKey, DagsterInstance
-    from dagster_dbt import DagsterDbtTranslator
+    from dagster_dbt import DagsterDbtTranslator, DbtProject
 
 _UNIQUE_ID = "dagster_dbt/unique_id"
 
@@ -33,7 +33,10 @@ class ChosenNodes:
 
 
 def choose_nodes(
-    context: AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
+    context: AssetExecutionContext,
+    manifest: Mapping[str, Any],
+    translator: DagsterDbtTranslator,
+    project: DbtProject | None,
 ) -> ChosenNodes:
     """Return what a step of `@dbt_assets` runs.
 
@@ -49,7 +52,7 @@ def choose_nodes(
     late = set()
     for spec in assets_def.node_check_specs_by_output_name.values():
         test = _unique_id(spec)
-        others = [translator.get_asset_spec(manifest, id_, None).key for id_ in _last_parents(manifest, test)]
+        others = [translator.get_asset_spec(manifest, id_, project).key for id_ in _last_parents(manifest, test)]
         # Checks that run by themselves, without an asset, are somebody's wish: they run, and say what is missing.
         ready = not selected or all(built.has(key) for key in others)
         if spec.key in asked:

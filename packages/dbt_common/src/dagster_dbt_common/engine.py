@@ -91,7 +91,7 @@ class DbtResource(DbtCliResource):
             manifest, dagster_dbt_translator, project = get_manifest_and_translator_from_dbt_assets(
                 [asset_context.assets_def]
             )
-            chosen = choose_nodes(asset_context, manifest, dagster_dbt_translator)
+            chosen = choose_nodes(asset_context, manifest, dagster_dbt_translator, project)
         project_dir = Path(project.project_dir if project else self.project_dir)
         target = project_dir / (target_path or Path("target", _invocation_name(context)))
         command = DbtCommand(

@@ -1,0 +1,139 @@
+"""Shops for the tests of `headrace run`: real state in a folder, real processes, and questions to both."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from dagster import AssetRecordsFilter, DagsterInstance
+
+ROOT = Path(__file__).parents[1]
+COMMAND = Path(sys.executable).parent / "headrace"
+
+OpenShop = Callable[[Path, str], "Shop"]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A state folder of its own, with exports and a copy of the dbt project.
+
+    Args:
+        folder: the folder.
+        start: the first day of all partitions.
+    """
+
+    folder: Path
+    start: str
+
+    @property
+    def exports(self) -> Path:
+        return self.folder / "state" / "exports"
+
+    @property
+    def lake(self) -> Path:
+        return self.folder / "state" / "lake"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.folder / "state" / "warehouse.duckdb"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "DAGSTER_"))
+        }
+        return inherited | {
+            "HEADRACE_STATE": str(self.folder / "state"),
+            "HEADRACE_START": self.start,
+            "HEADRACE_DBT_PROJECT": str(self.folder / "dbt"),
+        }
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Call `headrace` at the workspace's root."""
+        return subprocess.run(
+            [COMMAND, *arguments], check=False, cwd=ROOT, env=self.environment, capture_output=True, text=True
+        )
+
+    def demo_data(self, *arguments: str) -> None:
+        """Write or revise the exports."""
+        result = self.call("demo-data", "--out", str(self.exports), *arguments)
+        assert result.returncode == 0, result.stderr
+
+    def run(self, *arguments: str) -> Mapping[str, Mapping[str, Any]]:
+        """Run the main job, which must succeed, and return the assets that it built."""
+        result = self.call("run", "--format", "json", *arguments)
+        assert result.returncode == 0, result.stderr
+        report = json.loads(result.stdout)
+        assert report["failures"] == []
+        assert all(asset["partitions"] == asset["planned"] for asset in report["assets"])
+        return {asset["key"]: asset for asset in report["assets"]}
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Query the warehouse."""
+        with duckdb.connect(self.warehouse, read_only=True) as connection:
+            return connection.execute(sql).fetchall()
+
+    def exported(self, sql: str) -> list[tuple[Any, ...]]:
+        """Query the export files themselves; `sql` reads `orders` and `items`."""
+        with duckdb.connect() as connection:
+            for table in ("orders", "items"):
+                connection.execute(
+                    f"create view {table} as from read_csv('{self.exports}/{table}/*.csv', filename = true)"
+                )
+            return connection.execute(sql).fetchall()
+
+    def processes(self) -> list[str]:
+        """Return the command lines of the processes whose command or environment names the folder."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes()
+                text = command + (process / "environ").read_bytes()
+            except OSError:
+                continue
+            if str(self.folder).encode() in text and int(process.name) != os.getpid():
+                found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+        return found
+
+    def last_id(self) -> int:
+        """Return the storage id of the newest materialization."""
+        return max(id_ for events in self.events(after=0).values() for id_, _, _ in events)
+
+    def events(self, *, after: int) -> Mapping[str, Sequence[tuple[int, str | None, str]]]:
+        """Return storage id, partition and dbt invocation of the materializations of each asset since another."""
+        found: dict[str, list[tuple[int, str | None, str]]] = defaultdict(list)
+        with DagsterInstance.from_config(str(self.folder / "state" / "dagster")) as instance:
+            for key in instance.get_asset_keys():
+                page = instance.fetch_materializations(AssetRecordsFilter(key, after_storage_id=after), limit=1000)
+                assert not page.has_more
+                for record in page.records:
+                    materialization = record.asset_materialization
+                    assert materialization is not None
+                    invocation = materialization.metadata.get("invocation_id")
+                    found[key.to_user_string()].append(
+                        (record.storage_id, materialization.partition, str(invocation.value) if invocation else "")
+                    )
+        return found
+
+    def built(self, *, after: int) -> Mapping[str, Collection[str | None]]:
+        """Return which partitions of which assets were materialized since a storage id."""
+        return {name: {partition for _, partition, _ in events} for name, events in self.events(after=after).items()}
+
+
+@pytest.fixture(scope="session")
+def open_shop() -> OpenShop:
+    """Return a function that makes a shop without exports in a new folder."""
+
+    def make(folder: Path, start: str) -> Shop:
+        shutil.copytree(ROOT / "dbt", folder / "dbt", ignore=shutil.ignore_patterns("target", "logs"))
+        return Shop(folder, start)
+
+    return make

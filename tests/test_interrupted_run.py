@@ -1,0 +1,81 @@
+"""A run of the main job that is stopped in its middle leaves nothing behind but what was built."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from dagster import AssetKey, DagsterInstance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import OpenShop, Shop
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("interrupted")]
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, open_shop: OpenShop) -> Iterator[tuple[Shop, subprocess.Popen[str]]]:
+    """Start a run over two days of two months."""
+    shop = open_shop(tmp_path / "shop", "2024-01-31")
+    shop.demo_data("--from", "2024-01-31", "--to", "2024-02-01", "--orders-per-day", "50")
+    process = subprocess.Popen(
+        [Path(sys.executable).parent / "headrace", "run"],
+        cwd=Path(__file__).parents[1],
+        env=shop.environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    yield shop, process
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def interrupt(process: subprocess.Popen[str], shop: Shop, number: signal.Signals) -> None:
+    """Signal a run in its middle, and wait until nothing of it is left."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        done = re.search(r"(\d+) of \d+ partitions", line)
+        if done and int(done[1]) > 0:
+            break
+    else:
+        pytest.fail("the run ended before it was interrupted")
+    assert len(shop.processes()) >= 4
+    began = time.monotonic()
+    process.send_signal(number)
+    rest = process.communicate(timeout=60)[1]
+    assert time.monotonic() - began < 25
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 5
+    while shop.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert shop.processes() == []
+    with DagsterInstance.from_config(str(shop.folder / "state" / "dagster")) as instance:
+        assert {run.status.value for run in instance.get_runs()} <= {"SUCCESS", "CANCELED", "FAILURE"}
+        assert AssetKey("store_months") not in instance.get_asset_keys()
+
+
+def test_after_ctrl_c_the_next_run_completes(interrupted: tuple[Shop, subprocess.Popen[str]]) -> None:
+    shop, process = interrupted
+    interrupt(process, shop, signal.SIGINT)
+    shop.run()
+    assert shop.query("select count(*), sum(order_total_cents)::bigint from orders") == shop.exported(
+        "select count(*), sum(order_total)::bigint from orders"
+    )
+    assert shop.query("select sum(orders)::bigint from store_hours") == shop.query("select count(*) from orders")
+
+
+def test_a_terminated_run_leaves_no_process(interrupted: tuple[Shop, subprocess.Popen[str]]) -> None:
+    shop, process = interrupted
+    interrupt(process, shop, signal.SIGTERM)

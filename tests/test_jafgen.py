@@ -1,0 +1,54 @@
+"""A year of the public generator's files goes through the main job, and no cent is lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import OpenShop
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("jafgen")]
+
+
+def test_a_year_of_jafgen(tmp_path: Path, open_shop: OpenShop) -> None:
+    source = tmp_path / "jafgen"
+    source.mkdir()
+    subprocess.run([Path(sys.executable).parent / "jafgen", "1"], check=True, cwd=source, capture_output=True)
+    (source,) = {file.parent for file in source.rglob("raw_orders.csv")}
+    shop = open_shop(tmp_path / "shop", "2018-09-01")
+    shop.demo_data("--jafgen", str(source))
+    report = shop.run()
+    days = len(list((shop.exports / "orders").iterdir()))
+    assert 365 <= days <= 367
+    assert report["raw/orders"]["partitions"] == report["customer_days"]["partitions"] == days
+    assert report["store_hours"]["partitions"] == 24 * days
+
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{shop.warehouse}' as warehouse (read_only)")
+        for table in ("orders", "items"):
+            connection.execute(f"create view {table} as from read_csv('{source}/raw_{table}.csv', sample_size = -1)")
+
+        def query(sql: str) -> list[tuple[object, ...]]:
+            return connection.execute(f"{sql} group by all order by all").fetchall()
+
+        for period, time, orders, cents, mart in (
+            ("day", "date_trunc('day', ordered_at)", "count(*)", "order_total_cents", "orders"),
+            ("hour", "hour", "sum(orders)", "revenue_cents", "store_hours"),
+            ("month", "month", "sum(orders)", "revenue_cents", "store_months"),
+        ):
+            start = f"date_trunc('{period}', ordered_at)::timestamp"
+            expected = query(f"select store_id, {start}, count(*), sum(order_total)::bigint from orders")
+            assert len(expected) >= 12
+            found = query(
+                f"select store_id, {time}::timestamp, {orders}::bigint, sum({cents})::bigint from warehouse.{mart}"
+            )
+            assert found == expected
+        assert query("select count(*), count(distinct item_id) from warehouse.order_items") == query(
+            "select count(*), count(distinct id) from items"
+        )

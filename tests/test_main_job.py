@@ -1,0 +1,195 @@
+"""The main job end to end: real processes, real files, and sums that an independent query of the exports confirms."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+    from tests.conftest import OpenShop, Shop
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("main_job")]
+
+# Neither the partitions nor the days begin with a month, and the days cross the end of one.
+START = "2024-01-15"
+DAYS = ["2024-01-30", "2024-01-31", "2024-02-01", "2024-02-02"]
+MONTHS = ["2024-01-01", "2024-02-01"]
+DAILY = ("order_items", "orders", "customer_days")
+LIFETIME = ("customers", "products", "locations")
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """A shop after its first run, and what that said."""
+
+    shop: Shop
+    result: subprocess.CompletedProcess[str]
+    kept: Path
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory, open_shop: OpenShop) -> FirstRun:
+    folder = tmp_path_factory.mktemp("main_job")
+    shop = open_shop(folder / "shop", START)
+    shop.demo_data("--from", DAYS[0], "--to", DAYS[-1], "--orders-per-day", "400")
+    result = shop.call("run", "--from", DAYS[0])
+    assert result.returncode == 0, result.stderr
+    shutil.copytree(shop.folder, folder / "kept")
+    return FirstRun(shop, result, folder / "kept")
+
+
+@pytest.fixture
+def shop(first_run: FirstRun) -> Shop:
+    """Return the shop as it was after the first run: the same paths, since views name the lake's."""
+    shutil.rmtree(first_run.shop.folder)
+    shutil.copytree(first_run.kept, first_run.shop.folder)
+    return first_run.shop
+
+
+def hours(*days: str) -> set[str]:
+    return {f"{day}-{hour:02}:00" for day in days for hour in range(24)}
+
+
+def assert_marts_equal_exports(shop: Shop) -> None:
+    by = "select {} as store, {} as period, count(*), sum({})::bigint from orders group by all order by all"
+    at = "date_trunc('{}', ordered_at)::timestamp"
+    days = shop.exported(by.format("store_id", at.format("day"), "order_total"))
+    assert len(days) >= 2 * len(DAYS)
+    assert shop.query(by.format("store_id", at.format("day"), "order_total_cents")) == days
+    mart = "select store_id, {}::timestamp, orders, revenue_cents from {} order by all"
+    assert shop.query(mart.format("hour", "store_hours")) == shop.exported(
+        by.format("store_id", at.format("hour"), "order_total")
+    )
+    assert shop.query(mart.format("month", "store_months")) == shop.exported(
+        by.format("store_id", at.format("month"), "order_total")
+    )
+    customer_days = "select customer_id, ordered_on::timestamp, orders, revenue_cents from customer_days order by all"
+    assert shop.query(customer_days) == shop.exported(by.format("customer", at.format("day"), "order_total"))
+    assert shop.query("select count(*), count(distinct item_id) from order_items") == shop.exported(
+        "select count(*), count(distinct id) from items"
+    )
+    everything = shop.exported("select sum(order_total)::bigint from orders")
+    for lifetime in ("customers", "locations"):
+        assert shop.query(f"select sum(revenue_cents)::bigint from {lifetime}") == everything
+
+
+def test_it_ends_with_a_table(first_run: FirstRun) -> None:
+    lines = first_run.result.stdout.splitlines()
+    assert lines[0].split() == ["asset", "partitions", "rows", "seconds", "checks", "passed"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert rows["raw/orders"][:3] == ["4", "of", "4"]
+    assert rows["store_hours"][:3] == ["96", "of", "96"]
+    assert rows["store_months"][:3] == ["2", "of", "2"]
+    for words in rows.values():
+        if words[-2:-1] == ["of"]:
+            assert words[-3] == words[-1]
+    assert re.search(r"^done in \d+ s$", first_run.result.stderr, re.MULTILINE)
+    assert first_run.shop.processes() == []
+
+
+def test_marts_equal_the_exports_to_the_cent(shop: Shop) -> None:
+    assert_marts_equal_exports(shop)
+
+
+def test_a_range_is_one_invocation_of_dbt_for_each_group(shop: Shop) -> None:
+    events = shop.events(after=0)
+    invocations = {name: {invocation for _, _, invocation in events[name]} for name in events}
+    assert {len(invocations[name]) for name in (*DAILY, "store_hours", "store_months")} == {1}
+    assert "" not in invocations["orders"]
+    # Daily models of one chain, in one go: the microbatch model too.
+    assert invocations["order_items"] == invocations["orders"] == invocations["customer_days"]
+    assert {name: {partition for _, partition, _ in events[name]} for name in (*DAILY, "store_hours")} == {
+        **{name: set(DAYS) for name in DAILY},
+        "store_hours": hours(*DAYS),
+    }
+
+
+def test_a_second_run_finds_everything_fresh(shop: Shop) -> None:
+    before = shop.last_id()
+    result = shop.call("run")
+    assert result.returncode == 0, result.stderr
+    assert f"{DAYS[0]} to {DAYS[-1]}: everything is fresh" in result.stderr
+    assert result.stdout == ""
+    assert shop.events(after=before) == {}
+    assert json.loads(shop.call("run", "--format", "json").stdout) == {"assets": [], "failures": []}
+
+
+def test_a_revised_day_is_built_with_its_hours_its_month_and_the_marts(shop: Shop) -> None:
+    day, before = DAYS[1], shop.last_id()
+    orders = shop.query("select count(*) from orders")
+    shop.demo_data("--revise", day)
+    report = shop.run()
+    built = shop.built(after=before)
+    expected = {
+        **{name: {day} for name in ("raw/orders", "raw/items", *DAILY)},
+        "store_hours": hours(day),
+        "store_months": {"2024-01-01"},
+        **{name: {None} for name in LIFETIME},
+    }
+    assert {name: partitions for name, partitions in built.items() if not name.startswith("stg_")} == expected
+    assert set(report) == set(built)
+    assert built.keys() - expected.keys() <= {"stg_orders", "stg_items"}
+    assert shop.query("select count(*) from orders") > orders
+    assert_marts_equal_exports(shop)
+
+
+def test_a_broken_day_fails_alone_and_is_made_up_for(shop: Shop) -> None:
+    good, broken = DAYS[1], DAYS[2]
+    for day in (good, broken):
+        shop.demo_data("--revise", day)
+    file = shop.exports / "orders" / f"{broken}.csv"
+    whole = file.read_text()
+    lines = whole.splitlines(keepends=True)
+    fields = lines[6].split(",")
+    fields[4] = "12.50"
+    file.write_text("".join([*lines[:6], ",".join(fields), *lines[7:]]))
+    lake = {day: (shop.lake / "raw" / "orders" / f"day={day}" / "data.parquet") for day in (good, broken)}
+    before = {day: path.read_bytes() for day, path in lake.items()}
+    revenue = f"select count(*), sum(order_total_cents) from orders where ordered_at::date = '{broken}'"
+    of_broken_day, last_id = shop.query(revenue), shop.last_id()
+
+    result = shop.call("run", "--format", "json")
+    assert result.returncode == 1
+    assert f"{file}, line 7, column subtotal: '12.50' is not a bigint" in result.stderr
+    failures = json.loads(result.stdout)["failures"]
+    assert any("1 of 2 partitions failed, 1 loaded" in failure["reason"] for failure in failures)
+    assert lake[broken].read_bytes() == before[broken]
+    assert lake[good].read_bytes() != before[good]
+    assert shop.built(after=last_id)["raw/orders"] == {good}
+    assert shop.query(revenue) == of_broken_day
+
+    file.write_text(whole)
+    last_id = shop.last_id()
+    shop.run()
+    built = shop.built(after=last_id)
+    assert built["raw/orders"] == {broken}
+    assert "raw/items" not in built
+    assert set(built["orders"]) <= {good, broken}
+    assert set(built["orders"]) >= {broken}
+    assert set(built["store_hours"]) <= hours(good, broken)
+    assert_marts_equal_exports(shop)
+    assert "everything is fresh" in shop.call("run").stderr
+
+
+def test_changed_sql_is_built_with_what_is_below(shop: Shop) -> None:
+    model = shop.folder / "dbt" / "models" / "marts" / "monthly" / "store_months.sql"
+    model.write_text(model.read_text().replace("count(*) as orders", "count(*) + 0 as orders"))
+    view = shop.folder / "dbt" / "models" / "staging" / "stg_stores.sql"
+    view.write_text(view.read_text().replace("trim(name) as store_name", "upper(trim(name)) as store_name"))
+    before = shop.last_id()
+    shop.run()
+    assert shop.built(after=before) == {
+        "store_months": set(MONTHS),
+        "stg_stores": {None},
+        "locations": {None},
+    }
+    assert shop.query("select bool_and(store_name = upper(store_name)) from locations") == [(True,)]
+    assert_marts_equal_exports(shop)
