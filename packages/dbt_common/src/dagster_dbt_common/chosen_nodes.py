@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dagster_dbt.asset_utils import get_checks_on_sources_upstream_of_selected_assets
+from dagster_dbt.asset_utils import (
+    get_asset_check_key_for_test,
+    get_checks_on_sources_upstream_of_selected_assets,
+)
 
 from dagster_dbt_common.selectors import LAST_PARENTS_KEY
 
@@ -41,29 +44,42 @@ def choose_nodes(
     """Return what a step of `@dbt_assets` runs.
 
     A test with several parents waits until each of them was built: a backfill may build two views, of which neither
-    is made from the other, in two runs, and a test of both can only run in the second one. There it is late.
+    is made from the other, in two runs, and a test of both can only run in the second one. There it is late. A test
+    that waited for a parent in another group is late in that group's step, once: from then on it runs with its own
+    asset, since the two groups are built one after the other, and between them they need not agree.
     """
     assets_def = context.assets_def
     selected = context.selected_asset_keys
     source_checks = get_checks_on_sources_upstream_of_selected_assets(assets_def, selected)
     asked = {*context.selected_asset_check_keys, *source_checks}
     built = _Built(context.instance, selected)
+
+    def last_parents(test: str) -> Sequence[AssetKey]:
+        return [translator.get_asset_spec(manifest, id_, project).key for id_ in _last_parents(manifest, test)]
+
     unique_ids = [str(assets_def.get_asset_spec(key).metadata[_UNIQUE_ID]) for key in selected]
     late = set()
-    for spec in assets_def.node_check_specs_by_output_name.values():
-        test = _unique_id(spec)
-        others = [translator.get_asset_spec(manifest, id_, project).key for id_ in _last_parents(manifest, test)]
+    own_tests = {_unique_id(spec): spec for spec in assets_def.node_check_specs_by_output_name.values()}
+    for test, spec in own_tests.items():
+        parents = last_parents(test)
         # Checks that run by themselves, without an asset, are somebody's wish: they run, and say what is missing.
-        ready = not selected or all(built.has(key) for key in others)
+        ready = not selected or all(built.has(key) for key in parents)
         if spec.key in asked:
             if ready:
                 unique_ids.append(test)
             else:
                 context.log.info(f"{spec.name} waits until each of its parents was built")
-        elif ready and selected.intersection(others) and built.has(spec.asset_key):
-            unique_ids.append(test)
+        elif ready and selected.intersection(parents) and built.has(spec.asset_key):
             late.add(test)
-    return ChosenNodes(sorted(unique_ids), frozenset(late))
+    for test in manifest["nodes"]:
+        parents = () if test in own_tests else last_parents(test)
+        if selected.intersection(parents) and all(built.has(key) for key in parents):
+            key = get_asset_check_key_for_test(manifest, translator, test, project)
+            record = context.instance.get_latest_asset_check_evaluation_record(key) if key else None
+            # A check that was planned and waited has a record too.
+            if key and (record is None or record.status.value == "PLANNED"):
+                late.add(test)
+    return ChosenNodes(sorted({*unique_ids, *late}), frozenset(late))
 
 
 class _Built:

@@ -238,14 +238,15 @@ def _annotated(
         if len(last_parents.get(unique_id, ())) > 1:
             extra[LAST_PARENTS_KEY] = last_parents[unique_id]
         home, parents = home_of.get(unique_id), props["depends_on"]["nodes"] if unique_id in home_of else []
-        if home and parents != [home] and any(parent in nodes for parent in parents):
+        # A test of one source is a check of that source; one of several belongs to the model that reads them.
+        if home and parents != [home] and (len(parents) > 1 or parents[0] in nodes):
             owner = nodes[home]
             extra["ref"] = {
                 "name": owner["name"],
                 "package": owner["package_name"],
                 "version": owner.get("version"),
             }
-            if home not in parents:  # it is behind an ephemeral model, and dagster-dbt looks for a node's own tests
+            if home not in parents:  # there is an ephemeral model between, and dagster-dbt looks for a node's own tests
                 children[home] = [*children.get(home, []), unique_id]
         meta = props["config"].get("meta") or props.get("meta") or {}
         dagster = {**(meta.get("dagster") or {}), **extra}

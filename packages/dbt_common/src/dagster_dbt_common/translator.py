@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -9,9 +10,11 @@ from dagster import (
     AssetKey,
     AssetSpec,
     AutomationCondition,
+    BetaWarning,
     LastPartitionMapping,
     PartitionMapping,
     PartitionsDefinition,
+    PreviewWarning,
     TimeWindowPartitionMapping,
 )
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
@@ -51,6 +54,13 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         self._plan = plan
         self._group = group
         self._automation = automation
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> AssetSpec:
+        """Return the spec of a node, without Dagster's warnings that what this uses on purpose is new."""
+        with warnings.catch_warnings():
+            for category in (BetaWarning, PreviewWarning):  # allow_nonexistent_upstream_partitions; virtual assets
+                warnings.simplefilter("ignore", category)
+            return super().get_asset_spec(manifest, unique_id, project)
 
     def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> PartitionsDefinition[str] | None:
         """Return the partitions that the node's own config says; a source's are its own location's to say."""
