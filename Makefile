@@ -32,7 +32,7 @@ dev: install ## The Dagster UI with all code locations, reloading as you edit (d
 .PHONY: test
 test: install ## All tests
 	@$(PYTEST) -m "not slow" -n 2
-	@$(PYTEST) -m slow -n 2 --dist loadgroup
+	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-fast
 test-fast: install ## The tests that start no processes

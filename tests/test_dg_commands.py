@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import requests
 from headrace.demo_export import write_demo_data
 from headrace.demo_shop import FIRST_DAY
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("dg")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -40,19 +41,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     write_demo_data(folder / "exports", FIRST_DAY, FIRST_DAY, 10, 1)
     ours = ("HEADRACE_", "DAGSTER_", "DG_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment = inherited | {
+    asked = inherited | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "DAGSTER_HOME": str(folder / "dagster"),
-        "HEADRACE_EXPORTS": str(folder / "exports"),
-        "HEADRACE_LAKE": str(folder / "lake"),
-        "HEADRACE_WAREHOUSE": str(folder / "warehouse.duckdb"),
+        "HEADRACE_STATE": str(folder),
         "HEADRACE_DBT_PROJECT": str(folder / "dbt"),
     }
-    made = subprocess.run(
-        [BIN / "headrace", "init"], check=True, cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert made.stdout == f"DAGSTER_HOME={folder / 'dagster'}\n"
-    return environment
+    made = subprocess.run([BIN / "headrace", "init"], check=True, cwd=ROOT, env=asked, capture_output=True, text=True)
+    told = dict(words[1].split("=", 1) for words in map(shlex.split, made.stdout.splitlines()) if words[0] == "export")
+    assert told["DAGSTER_HOME"] == str(folder / "dagster")
+    return asked | told
 
 
 def dg(environment: dict[str, str], *arguments: str, cwd: Path = ROOT) -> str:

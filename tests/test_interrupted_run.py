@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import OpenShop, Shop
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("interrupted")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import OpenShop
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("jafgen")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_a_year_of_jafgen(tmp_path: Path, open_shop: OpenShop) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import OpenShop, Shop
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("main_job")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # Neither the partitions nor the days begin with a month, and the days cross the end of one.
 START = "2024-01-15"

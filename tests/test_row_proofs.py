@@ -23,7 +23,7 @@ from analytics.definitions import defs as analytics_definitions
 from headrace.demo_export import revise_demo_day, write_demo_data
 from ingest.definitions import defs as ingest_definitions
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("row_proofs")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 MARTS = ("order_items", "orders", "customer_days", "store_hours", "store_months")

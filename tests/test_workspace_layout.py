@@ -199,7 +199,6 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("loaded")
 def test_the_first_day_is_the_same_on_both_sides_and_in_dbt(loaded: Loaded) -> None:
     days = {"raw/orders", "raw/items", "raw/tweets", "order_items", "orders", "customer_days", "store_hours"}
     assert {name: asset["start"][:19] for name, asset in loaded.assets.items() if asset["start"]} == {
@@ -213,7 +212,6 @@ def test_the_first_day_is_the_same_on_both_sides_and_in_dbt(loaded: Loaded) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("loaded")
 def test_the_raw_tables_of_ingest_are_the_sources_of_the_models(loaded: Loaded) -> None:
     raw = {name for name, asset in loaded.assets.items() if asset["location"] == "ingest"}
     read = {

@@ -1,5 +1,7 @@
--- order_items takes an item by its order, so an item without one on its day would be lost without a word.
-{{ config(meta={'dagster': {'ref': {'name': 'stg_items'}}}) }}
+-- order_items takes an item by its order, so an item without one on its day would be lost without a word. It runs with
+-- order_items and not with a staging view: a view may be built while one of the two raw tables is being loaded.
+-- depends_on: {{ ref('order_items') }}
+{{ config(meta={'dagster': {'ref': {'name': 'order_items'}}}) }}
 
 select
     items.item_id,
@@ -10,4 +12,6 @@ left join {{ ref('stg_orders') }} as orders
     on
         items.loaded_day = orders.loaded_day
         and items.order_id = orders.order_id
-where orders.order_id is null
+where
+    orders.order_id is null
+    and {{ in_window_or_all('items.loaded_day', 'date') }}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import uuid
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
     from dbt.adapters.base.impl import BaseAdapter
 
-Artifact = Literal["manifest.json", "catalog.json", "run_results.json", "sources.json"]
+_RUNS = Path("target", "runs")
+_KEPT_RUNS = 50
 
 
 class DbtResource(DbtCliResource):
@@ -93,7 +96,7 @@ class DbtResource(DbtCliResource):
             )
             chosen = choose_nodes(asset_context, manifest, dagster_dbt_translator, project)
         project_dir = Path(project.project_dir if project else self.project_dir)
-        target = project_dir / (target_path or Path("target", _invocation_name(context)))
+        target = project_dir / (target_path or _new_target(project_dir, context))
         command = DbtCommand(
             args=[
                 *self.global_config_flags,
@@ -192,6 +195,15 @@ class DbtResource(DbtCliResource):
         )
         cast("DbtInvocation", invocation).chosen = command.chosen
         return invocation
+
+
+def _new_target(project_dir: Path, context: OpExecutionContext | AssetExecutionContext | None) -> Path:
+    """Return a folder of its own for what dbt writes in an invocation, and forget the oldest of many."""
+    runs = project_dir / _RUNS
+    if runs.is_dir():
+        for old in sorted(runs.iterdir(), key=lambda folder: folder.name, reverse=True)[_KEPT_RUNS:]:
+            shutil.rmtree(old, ignore_errors=True)
+    return _RUNS / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{_invocation_name(context)}"
 
 
 def _invocation_name(context: OpExecutionContext | AssetExecutionContext | None) -> str:
