@@ -1,5 +1,6 @@
--- order_items takes an item by its order, so an item without one on its day would be lost without a word. It runs with
--- order_items and not with a staging view: a view may be built while one of the two raw tables is being loaded.
+-- order_items takes an item by its order, so an item without one on its day would be lost without a word.
+-- It runs with order_items and not with a staging view: a view may be built while one of the two raw tables
+-- is being loaded.
 -- depends_on: {{ ref('order_items') }}
 {{ config(meta={'dagster': {'ref': {'name': 'order_items'}}}) }}
 
