@@ -271,12 +271,14 @@ def test_a_file_that_is_cut_off_is_refused(loader: Loader, name: str) -> None:
 
 def test_a_file_that_the_source_still_writes_is_refused(loader: Loader) -> None:
     path = loader.day / f"{DAY}.csv"
-    path.write_text(HEADER)
-    done = threading.Event()
+    # Long enough to read that the writer has its turn meanwhile.
+    path.write_text(HEADER + "".join(f"k{number},{number},2024-02-03,,,\n" for number in range(200_000)))
+    begun, done = threading.Event(), threading.Event()
 
     def append() -> None:
         with path.open("a") as file:
             for number in itertools.count():
+                begun.set()
                 if done.is_set():
                     return
                 file.write(f"k,{number},2024-02-03,,,\n")
@@ -284,6 +286,7 @@ def test_a_file_that_the_source_still_writes_is_refused(loader: Loader) -> None:
 
     source = threading.Thread(target=append)
     source.start()
+    begun.wait()
     try:
         with pytest.raises(ExportError, match=r"\.csv: changed while it was read"):
             loader.load()
