@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -79,3 +80,38 @@ def test_after_ctrl_c_the_next_run_completes(interrupted: tuple[Shop, subprocess
 def test_a_terminated_run_leaves_no_process(interrupted: tuple[Shop, subprocess.Popen[str]]) -> None:
     shop, process = interrupted
     interrupt(process, shop, signal.SIGTERM)
+
+
+def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
+    interrupted: tuple[Shop, subprocess.Popen[str]],
+) -> None:
+    shop, process = interrupted
+    worker = None
+    deadline = time.monotonic() + 120
+    while worker is None and time.monotonic() < deadline:
+        worker = next(iter(workers(shop)), None)
+        time.sleep(0.1)
+    assert worker is not None
+    second = shop.call("run")
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    assert "another headrace run is going" in second.stderr
+    worker = next(iter(workers(shop)), worker)
+    os.kill(worker, signal.SIGKILL)
+    rest = process.communicate(timeout=180)[1]
+    assert process.returncode == 1
+    assert re.search(r"^failed: run \w+: .*(was killed|marked as failed)", rest, re.MULTILINE)
+    assert shop.processes() == []
+    assert all(asset["partitions"] == asset["planned"] for asset in shop.run("--all").values())
+
+
+def workers(shop: Shop) -> list[int]:
+    """Return the processes of runs: the children by spawn of the code servers of a shop."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environ = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"spawn_main" in command and str(shop.folder).encode() in environ:
+            found.append(int(process.name))
+    return found

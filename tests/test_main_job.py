@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
-
     from tests.conftest import OpenShop, Shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -193,3 +193,34 @@ def test_changed_sql_is_built_with_what_is_below(shop: Shop) -> None:
     }
     assert shop.query("select bool_and(store_name = upper(store_name)) from locations") == [(True,)]
     assert_marts_equal_exports(shop)
+
+
+def test_what_was_deleted_is_missing(shop: Shop) -> None:
+    last = shop.last_id()
+    shop.warehouse.unlink()
+    shutil.rmtree(shop.lake / "raw" / "tweets" / f"day={DAYS[1]}")
+    shop.run()
+    built = shop.built(after=last)
+    assert built["raw/tweets"] == {DAYS[1]}
+    assert "raw/orders" not in built
+    assert built["orders"] == set(DAYS)
+    assert_marts_equal_exports(shop)
+
+
+def test_the_unit_tests_of_dbt_pass(shop: Shop) -> None:
+    state = {"HEADRACE_LAKE": str(shop.lake), "HEADRACE_WAREHOUSE": str(shop.warehouse)}
+    macros = {
+        "DAGSTER_DBT_COMMON_MACROS": str(
+            Path(__file__).parents[1] / "packages/dbt_common/src/dagster_dbt_common/macros"
+        )
+    }
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dbt"), "test", "--select", "test_type:unit"],
+        check=False,
+        cwd=shop.folder / "dbt",
+        env=shop.environment | state | macros,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"PASS=6 ", done.stdout)

@@ -18,6 +18,7 @@ from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 from dagster_shared.error import SerializableErrorInfo
 
+_KIND_TAG = "dagster/kind/"
 _LOG = logging.getLogger(__name__)
 
 
@@ -32,6 +33,7 @@ class AssetNode:
         partitions_def: its partitions; None where it has none.
         code_version: what its location says of its code; None where it says nothing.
         is_virtual: whether it holds no data of its own, as a view.
+        kinds: what it is made and stored with, such as dbt and duckdb.
     """
 
     key: AssetKey
@@ -40,6 +42,7 @@ class AssetNode:
     partitions_def: PartitionsDefinition[str] | None
     code_version: str | None
     is_virtual: bool
+    kinds: frozenset[str] = frozenset()
 
 
 class LocalDaemon:
@@ -88,6 +91,7 @@ class LocalDaemon:
                         partitions_def=node.partitions_def,
                         code_version=node.code_version,
                         is_virtual=node.is_virtual,
+                        kinds=frozenset(tag.removeprefix(_KIND_TAG) for tag in node.tags if tag.startswith(_KIND_TAG)),
                     )
                 )
         return nodes

@@ -113,6 +113,7 @@ class MainJob:
         self._instance = instance
         self._daemon = daemon
         self._url = url
+        self._pids: dict[str, int] = {}
 
     def plan(self, first: date, last: date, *, everything: bool) -> BuildPlan:
         """Return what has to be built for the days from `first` to `last`, both included.
@@ -141,6 +142,7 @@ class MainJob:
         report = RunReport(self._instance, backfill_id, plan)
         try:
             while True:
+                self._mend_dead_runs(backfill_id)
                 if not self._unfinished_runs(backfill_id):
                     self._daemon.advance_backfills()
                 self._daemon.launch_queued_runs()
@@ -182,6 +184,33 @@ class MainJob:
                 return
             sleep(_TICK_SECONDS)
 
+    def _mend_dead_runs(self, backfill_id: str) -> None:
+        """Fail the runs whose process is gone, as after SIGKILL, and free the pool slots of runs that have ended.
+
+        Dagster's daemon does both, with a launcher that can be asked for health; the local one can not.
+        """
+        started = RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=[DagsterRunStatus.STARTED])
+        for run in self._instance.get_runs(started):
+            pid = self._pid(run.run_id)
+            if pid and not Path("/proc", str(pid)).exists() and Path("/proc").is_dir():
+                self._instance.report_run_failed(run, f"its process, {pid}, is gone: it was killed")
+        storage = self._instance.event_log_storage
+        for run_id in storage.get_concurrency_run_ids():
+            holder = self._instance.get_run_by_id(run_id)
+            if holder is None or holder.is_finished:
+                storage.free_concurrency_slots_for_run(run_id)
+
+    def _pid(self, run_id: str) -> int | None:
+        """Return the process of a run, which Dagster's launcher says in the run's first events."""
+        if run_id not in self._pids:
+            stored = self._instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT, limit=20)
+            for record in stored.records:
+                event = record.event_log_entry.dagster_event
+                if event and "pid" in event.engine_event_data.metadata:
+                    self._pids[run_id] = int(str(event.engine_event_data.metadata["pid"].value))
+                    break
+        return self._pids.get(run_id)
+
     def _unfinished_runs(self, backfill_id: str) -> Sequence[str]:
         return self._instance.get_run_ids(RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=_UNFINISHED))
 
@@ -199,8 +228,18 @@ class MainJob:
                     (None, record.storage_id)
                     for record in self._instance.fetch_materializations(node.key, limit=1).records
                 )
-            history[node.key] = self._read_back(node, ids, failed.get(node.key, ()))
+            there = {partition: id_ for partition, id_ in ids.items() if self._is_there(node, partition)}
+            history[node.key] = self._read_back(node, there, failed.get(node.key, ()))
         return history
+
+    def _is_there(self, node: AssetNode, partition: Partition) -> bool:
+        """Return whether what Dagster has recorded still exists, as far as this machine can see: files do go away."""
+        if "duckdb" in node.kinds:
+            return self._workspace.warehouse.is_file()
+        if node.key.path[0] == "raw" and "://" not in self._workspace.lake:
+            day = [f"day={partition}"] if partition else []
+            return Path(self._workspace.lake, *node.key.path, *day, "data.parquet").is_file()
+        return True
 
     def _read_back(self, node: AssetNode, ids: Mapping[Partition, int], failed: Collection[Partition]) -> History:
         """Read materializations, newest first, until the last one of each partition, and of a view its code's first."""

@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import click
 from dagster import DagsterInstance
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from headrace.demo_export import write_demo_data
@@ -32,7 +33,12 @@ _REASON_LINES = 12
 @click.option("--to", "last", type=_DAY, metavar="DAY", help="Last day.  [default: the last of the exports]")
 @click.option("--all", "everything", is_flag=True, help="Build all of it, fresh or not.")
 @click.option("--serve", is_flag=True, help="Leave the UI and the daemon up until Ctrl-C.")
-@click.option("--port", type=int, metavar="N", help="The UI's port.  [default: a free one; 3000 with --serve]")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="The UI's port.  [default: a free one; 3000 with --serve]",
+)
 @click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="The table at the end.")
 def run(
     *, first: datetime | None, last: datetime | None, everything: bool, serve: bool, port: int | None, output: str
@@ -48,7 +54,11 @@ def run(
     start, end = _days(workspace, first and first.date(), last and last.date(), console)
     create_storage()
     began = time.monotonic()
-    with _termination_interrupts(), running_servers(workspace, port or (3000 if serve else None)) as servers:
+    with (
+        _alone(workspace),
+        _termination_interrupts(),
+        running_servers(workspace, port or (3000 if serve else None)) as servers,
+    ):
         console.print(f"Dagster serves {', '.join(workspace.locations)} at {servers.url}")
         report = _build(workspace, servers, start, end, everything=everything, console=console)
         if output == "json":
@@ -78,6 +88,12 @@ def _days(workspace: Workspace, first: date | None, last: date | None, console: 
         raise UserError(f"the first day, {start}, is after the last, {end}: change --from, --to or HEADRACE_START")
     if start < workspace.start:
         raise UserError(f"--from {start} is before the first partition, {workspace.start}: set HEADRACE_START earlier")
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    if end > yesterday:
+        console.print(f"{end} is not over: building to {yesterday}, the last day that is")
+        end = yesterday
+        if start > end:
+            raise UserError(f"the first day, {start}, is not over: build it from tomorrow on")
     if bounds is None:
         console.print(f"no exports in {workspace.exports}: making demo data, {start} to {end}")
         write_demo_data(workspace.exports, start, end, _DEMO_ORDERS, _DEMO_SEED)
@@ -118,6 +134,22 @@ def _print_failures(report: RunReport, console: Console) -> bool:
     if missing:
         console.print(f"not complete: {', '.join(key.to_user_string() for key in missing)}")
     return bool(report.failures or missing)
+
+
+@contextmanager
+def _alone(workspace: Workspace) -> Iterator[None]:
+    """Let one main job at a time move the backfills and the run queue of an instance.
+
+    Raises:
+        UserError: another one is going.
+    """
+    try:
+        with FileLock(workspace.dagster_home / "headrace-run.lock", blocking=False):
+            yield
+    except Timeout:
+        raise UserError(
+            f"another headrace run is going in {workspace.dagster_home}: wait for it, or set DAGSTER_HOME"
+        ) from None
 
 
 @contextmanager

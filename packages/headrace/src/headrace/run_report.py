@@ -71,7 +71,6 @@ class RunReport:
     def __init__(self, instance: DagsterInstance, backfill_id: str, plan: BuildPlan) -> None:
         self.assets = {key: AssetReport(planned=len(keys)) for key, keys in plan.partitions.items()}
         self.failures: list[Failure] = []
-        self.runs = 0
         self._instance = instance
         self._filter = RunsFilter(tags={BACKFILL_TAG: backfill_id})
         self._cursors: dict[str, str] = {}
@@ -84,7 +83,6 @@ class RunReport:
         """Read what was stored since the last call; return whether there was anything."""
         news = False
         records = self._instance.get_run_records(self._filter)
-        self.runs = len(records)
         for record in records:
             run_id = record.dagster_run.run_id
             while True:

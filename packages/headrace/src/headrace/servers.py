@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import yaml
 
+from headrace.user_errors import UserError
 from headrace.workspace import Workspace
 
 _HOST = "127.0.0.1"
@@ -49,8 +50,14 @@ def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]
         port: the webserver's port; a free one where it is None.
 
     Raises:
+        UserError: another program serves at the port.
         click.ClickException: a process ends before it serves, or does not serve within two minutes.
     """
+    if port is not None:
+        with socket.socket() as probe:
+            probe.settimeout(0.5)
+            if probe.connect_ex((_HOST, port)) == 0:
+                raise UserError(f"--port {port}: another program serves there: end it, or choose another port")
     with ExitStack() as stack:
         servers = []
         entries = []
