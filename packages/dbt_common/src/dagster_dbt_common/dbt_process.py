@@ -161,14 +161,14 @@ class InProcessDbt:
             self.stdout.end()
 
     def _invoke(self) -> None:
-        # Heavy, and not needed where a process only loads definitions.
-        from dbt.cli.main import dbtRunner
-
         # As in the process that parsed: dbt reads the project's own config again, and may ask where the macros are.
         os.environ.setdefault(MACROS_VARIABLE, str(MACROS_DIR))
         manifest = None
         if self._partial_parse and self._partial_parse.is_file():
             manifest = ParsedManifest.read(self._partial_parse).for_invocation(self._selected, whole=self._whole)
+        # Heavy, and not needed where a process only loads definitions.
+        from dbt.cli.main import dbtRunner
+
         self.result = dbtRunner(manifest=manifest, callbacks=[self._on_event]).invoke(list(self.args[1:]))
         if self.result.exception is not None:
             self.stdout.put(_error_event(self.result.exception))

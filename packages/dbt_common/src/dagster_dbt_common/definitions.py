@@ -6,6 +6,7 @@ from pathlib import Path
 from dagster import AssetKey, AutomationCondition, Definitions
 from dagster_dbt.dbt_manifest import validate_manifest
 
+from dagster_dbt_common.collector import long_lived_objects
 from dagster_dbt_common.engine import DbtResource
 from dagster_dbt_common.group_build import GroupBuild, full_refresh_job
 from dagster_dbt_common.project import prepared_project
@@ -43,20 +44,21 @@ def dbt_definitions(
         DbtConfigError: the project can not be parsed, or a model's partition config can not be run.
         StaleManifestError: a packaged project's manifest does not fit it.
     """
-    project = prepared_project(project_dir, profile=profile, target=target)
-    plan = plan_partitions(validate_manifest(project.manifest_path))
-    prefix = name or f"dbt_{project.name}"
-    assets, jobs = [], []
-    for group in plan.groups:
-        build = GroupBuild(
-            project=project,
-            plan=plan,
-            group=group,
-            name=f"{prefix}_{group.name}" if group.is_partitioned else prefix,
-            translator=translator(plan, group, automation=automation),
-            resource_key=prefix,
-            dbt_flags=dbt_flags,
-        )
-        assets.append(build.assets())
-        jobs.append(full_refresh_job(build))
-    return Definitions(assets=assets, jobs=jobs, resources={prefix: DbtResource.of(project)})
+    with long_lived_objects():
+        project = prepared_project(project_dir, profile=profile, target=target)
+        plan = plan_partitions(validate_manifest(project.manifest_path))
+        prefix = name or f"dbt_{project.name}"
+        assets, jobs = [], []
+        for group in plan.groups:
+            build = GroupBuild(
+                project=project,
+                plan=plan,
+                group=group,
+                name=f"{prefix}_{group.name}" if group.is_partitioned else prefix,
+                translator=translator(plan, group, automation=automation),
+                resource_key=prefix,
+                dbt_flags=dbt_flags,
+            )
+            assets.append(build.assets())
+            jobs.append(full_refresh_job(build))
+        return Definitions(assets=assets, jobs=jobs, resources={prefix: DbtResource.of(project)})

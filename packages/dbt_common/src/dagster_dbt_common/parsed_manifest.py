@@ -13,6 +13,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from dagster_dbt_common.collector import long_lived_objects
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -54,11 +56,12 @@ class ParsedManifest:
     @lru_cache(maxsize=2)
     def read(partial_parse: Path) -> ParsedManifest:
         """Read dbt's partial parse file; its path has the project's content hash, so a path is read once."""
-        from dbt.parser.manifest import extended_mashumuro_decoder
+        with long_lived_objects():
+            from dbt.parser.manifest import extended_mashumuro_decoder
 
-        content = extended_mashumuro_decoder(partial_parse.read_bytes())
-        _move_seeds(content, partial_parse.resolve().parents[3])
-        return ParsedManifest(content)
+            content = extended_mashumuro_decoder(partial_parse.read_bytes())
+            _move_seeds(content, partial_parse.resolve().parents[3])
+            return ParsedManifest(content)
 
     def for_invocation(self, selected: Collection[str] | None, *, whole: bool = False) -> Manifest:
         """Return a manifest for one invocation, with nodes of its own: dbt writes what it compiled into them.
