@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,20 @@ from dagster_dbt_common import DbtResource, dbt_definitions
 PROJECTS = Path(__file__).parent / "projects"
 
 Event = tuple[str | None, str, str | None, str]
+
+# What a run in a process of its own loads. `dbt_definitions` alone would give each step another process.
+DEFINITIONS = """
+import os
+from pathlib import Path
+import dagster as dg
+from dagster_dbt_common import dbt_definitions
+
+executors = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_executor}
+defs = dg.Definitions.merge(
+    dbt_definitions(Path(__file__).parent / "project"),
+    dg.Definitions(executor=executors[os.environ["MINIMAL_EXECUTOR"]]),
+)
+"""
 
 
 @dataclass
@@ -77,6 +93,30 @@ class Minimal:
             raise_on_error=False,
         )
 
+    def open_history(self, config: str = "") -> dg.DagsterInstance:
+        """Open the history of the runs in processes of their own, making it with a configuration if it is missing."""
+        home = self.root / "home"
+        if not home.exists():
+            home.mkdir()
+            (home / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{config}\n")
+        return dg.DagsterInstance.from_config(str(home))
+
+    def start(self, *assets: str, partition: str, executor: str = "in_process") -> "subprocess.Popen[str]":
+        """Start a run in a process of its own, by Dagster's command line; its standard output has dbt's."""
+        (self.root / "definitions.py").write_text(DEFINITIONS)
+        self.open_history().dispose()
+        return subprocess.Popen(
+            [
+                *(Path(sys.executable).parent / "dagster", "asset", "materialize", "-f", self.root / "definitions.py"),
+                *("--select", ",".join(assets), "--partition", partition),
+            ],
+            env={**os.environ, "DAGSTER_HOME": str(self.root / "home"), "MINIMAL_EXECUTOR": executor},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+
     def run_upstream(self) -> None:
         """Build what the partitioned models read: the views and the seed."""
         result = self.run("stg_events", "stg_stores", "store_names")
@@ -86,6 +126,12 @@ class Minimal:
         """Return what a query finds in the warehouse."""
         with duckdb.connect(self.warehouse, read_only=True) as connection:
             return connection.sql(query).fetchall()
+
+    def can_be_opened(self) -> bool:
+        """Return whether another process may write the warehouse at this moment."""
+        code = "import sys, duckdb; duckdb.connect(sys.argv[1]).sql('create or replace table opened as select 1')"
+        done = subprocess.run([sys.executable, "-c", code, self.warehouse], check=False, capture_output=True)
+        return done.returncode == 0
 
     def day_of(self, table: str) -> Sequence[tuple[object, ...]]:
         """Return ids and times of a table of events, in order."""
@@ -112,7 +158,8 @@ def minimal(minimal_root: Path, minimal_definitions: dg.Definitions) -> Iterator
     """Three days of events, of which the last is quiet, and nothing built."""
     for path in minimal_root.glob("warehouse*"):
         path.unlink()
-    shutil.rmtree(minimal_root / "lake", ignore_errors=True)
+    for folder in ("lake", "home"):
+        shutil.rmtree(minimal_root / folder, ignore_errors=True)
     project = Minimal(minimal_root, minimal_definitions)
     project.write_delay(1)
     project.write_events(

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 from dagster_dbt import DagsterDbtCliRuntimeError
 
-from dagster_dbt_common import DbtResource
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from conftest import Minimal
 
@@ -41,12 +36,6 @@ def invocations(result: dg.ExecuteInProcessResult) -> set[object]:
 def failures(result: dg.ExecuteInProcessResult) -> str:
     """Return all that Dagster says about the failed steps."""
     return "".join(str(event.step_failure_data.error) for event in result.all_events if event.is_step_failure)
-
-
-def can_be_opened(path: Path) -> bool:
-    """Return whether another process may write the DuckDB file at this moment."""
-    code = "import sys, duckdb; duckdb.connect(sys.argv[1]).sql('create or replace table opened as select 1')"
-    return subprocess.run([sys.executable, "-c", code, path], check=False, capture_output=True).returncode == 0
 
 
 def test_a_fresh_project_is_built_group_by_group(minimal: Minimal) -> None:
@@ -193,9 +182,9 @@ def test_events_arrive_while_dbt_still_runs(minimal: Minimal) -> None:
 
 def test_the_warehouse_can_be_opened_by_another_process_after_a_run(minimal: Minimal) -> None:
     minimal.run_upstream()
-    assert can_be_opened(minimal.warehouse)
+    assert minimal.can_be_opened()
     assert minimal.run(*DAILY, start="2024-01-01").success
-    assert can_be_opened(minimal.warehouse)
+    assert minimal.can_be_opened()
 
 
 def test_the_warehouse_can_be_opened_by_another_process_after_a_failed_run(minimal: Minimal) -> None:
@@ -203,7 +192,7 @@ def test_the_warehouse_can_be_opened_by_another_process_after_a_failed_run(minim
     minimal.write_events(NOT_A_NUMBER)
     result = minimal.run(*DAILY, start="2024-01-02")
     assert not result.success
-    assert can_be_opened(minimal.warehouse)
+    assert minimal.can_be_opened()
 
 
 def test_artifacts_are_written_when_they_are_asked_for(minimal: Minimal) -> None:
@@ -242,31 +231,3 @@ def test_a_wrong_window_is_a_clear_error(minimal: Minimal, window: str, message:
 def test_wrong_arguments_are_a_clear_error(minimal: Minimal) -> None:
     with pytest.raises(DagsterDbtCliRuntimeError, match="No such option '--no-such-flag'"):
         minimal.dbt.cli(["build", "--no-such-flag"]).wait()
-
-
-@pytest.mark.slow
-def test_a_subprocess_says_the_same_as_this_process(minimal: Minimal) -> None:
-    minimal.run_upstream()
-    here = minimal.run(*DAILY, start="2024-01-01", end="2024-01-02")
-    rows = minimal.rows("from events_daily order by all")
-    subprocess_engine = minimal.dbt.model_copy(update={"engine": "subprocess"})
-    assert isinstance(subprocess_engine, DbtResource)
-    there = minimal.run(*DAILY, start="2024-01-01", end="2024-01-02", resource=subprocess_engine)
-    assert there.success
-    assert built(there) == built(here)
-    assert checks(there) == checks(here)
-    assert minimal.rows("from events_daily order by all") == rows
-    for one, other in zip(_by_asset(here), _by_asset(there), strict=True):
-        assert one == other
-
-
-def _by_asset(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str, set[str], object]]:
-    return sorted(
-        (
-            event.materialization.asset_key.to_user_string(),
-            str(event.partition),
-            set(event.materialization.metadata),
-            event.materialization.metadata["dagster/row_count"].value,
-        )
-        for event in result.get_asset_materialization_events()
-    )

@@ -10,6 +10,7 @@ from dagster_dbt.asset_utils import (
     get_checks_on_sources_upstream_of_selected_assets,
 )
 
+from dagster_dbt_common.node_config import dagster_meta
 from dagster_dbt_common.selectors import LAST_PARENTS_KEY
 
 if TYPE_CHECKING:
@@ -99,6 +100,5 @@ def _unique_id(spec: AssetCheckSpec) -> str:
 
 
 def _last_parents(manifest: Mapping[str, Any], test: str) -> Sequence[str]:
-    meta = manifest["nodes"][test]["config"].get("meta") or {}
-    parents: Sequence[str] = (meta.get("dagster") or {}).get(LAST_PARENTS_KEY, ())
+    parents: Sequence[str] = dagster_meta(manifest["nodes"][test]).get(LAST_PARENTS_KEY, ())
     return parents

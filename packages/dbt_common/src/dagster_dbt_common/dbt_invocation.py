@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from dagster_dbt import DbtCliInvocation
 from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType, DbtEventIterator
 
+from dagster_dbt_common.dbt_process import close_connections
 from dagster_dbt_common.relation_metadata import with_columns, with_row_count
 
 if TYPE_CHECKING:
@@ -84,10 +85,18 @@ class DbtInvocation(DbtCliInvocation):
                 continue
             yield event
 
+    def close(self) -> None:
+        """Close what the reading of row counts and columns has opened, and with it the lock on a DuckDB file."""
+        if self.adapter is not None:
+            close_connections(self.adapter)
+
 
 @dataclass
 class LiveDbtInvocation(DbtInvocation):
     """dagster-dbt's invocation of a dbt that runs in this process."""
+
+    def close(self) -> None:
+        """Do nothing: the end of the events closes what their reading has opened."""
 
     def stream(self) -> LiveDbtEvents:
         """Return Dagster's events for dbt's, as they happen."""
@@ -115,7 +124,7 @@ class LiveDbtInvocation(DbtInvocation):
             if artifact == "manifest.json":
                 return dict(self.manifest)
             write = getattr(result.result, "write", None)
-            if artifact == "run_results.json" and write is not None:
+            if artifact in ("run_results.json", "sources.json") and write is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write(str(path))
         return super().get_artifact(artifact)

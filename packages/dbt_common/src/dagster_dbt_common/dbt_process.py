@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import chdir
 from functools import cached_property
 from multiprocessing import get_context
 from queue import SimpleQueue
@@ -72,18 +73,26 @@ class InProcessDbt:
 
     Args:
         args: dbt's arguments, from the command on.
+        project_dir: where dbt runs, as the child process would: what a profile or a source says relative is from here.
         partial_parse: the `partial_parse.msgpack` of a parsed project; dbt parses for itself where there is none.
         selected: unique ids that alone have the tag `dagster_selected` in this invocation; None leaves tags alone.
         whole: whether the arguments select more than these, so that dbt needs the whole project.
     """
 
     def __init__(
-        self, args: Sequence[str], *, partial_parse: Path | None, selected: Collection[str] | None, whole: bool
+        self,
+        args: Sequence[str],
+        *,
+        project_dir: Path,
+        partial_parse: Path | None,
+        selected: Collection[str] | None,
+        whole: bool,
     ) -> None:
         self.args = ["dbt", *args]
         self.returncode: int | None = None
         self.result: dbtRunnerResult | None = None
         self.stdout = DbtEvents(self)
+        self._project_dir = project_dir
         self._partial_parse = partial_parse
         self._selected = selected
         self._whole = whole
@@ -138,11 +147,7 @@ class InProcessDbt:
         if not self._thread.is_alive() and _ONE_AT_A_TIME.acquire(blocking=False):
             try:
                 for adapter in _live_adapters():
-                    adapter.cleanup_connections()
-                    # dbt-duckdb keeps the file open between invocations by default, and its lock with it.
-                    close = getattr(adapter.connections, "close_all_connections", None)
-                    if close is not None:
-                        close()
+                    close_connections(adapter)
             finally:
                 _ONE_AT_A_TIME.release()
 
@@ -169,7 +174,8 @@ class InProcessDbt:
         # Heavy, and not needed where a process only loads definitions.
         from dbt.cli.main import dbtRunner
 
-        self.result = dbtRunner(manifest=manifest, callbacks=[self._on_event]).invoke(list(self.args[1:]))
+        with chdir(self._project_dir):
+            self.result = dbtRunner(manifest=manifest, callbacks=[self._on_event]).invoke(list(self.args[1:]))
         if self.result.exception is not None:
             self.stdout.put(_error_event(self.result.exception))
         self.returncode = 0 if self.result.success else 2 if self.result.exception is not None else 1
@@ -210,6 +216,14 @@ class AdapterOfRun:
         """Close the connections that reading has opened."""
         if "_own" in self.__dict__:
             self._own.cleanup_connections()
+
+
+def close_connections(adapter: BaseAdapter) -> None:
+    """Close an adapter's connections, and the file of one that keeps it open between them, as dbt-duckdb's does."""
+    adapter.cleanup_connections()
+    close_file = getattr(adapter.connections, "close_all_connections", None)
+    if close_file is not None:
+        close_file()
 
 
 def _live_adapters() -> list[BaseAdapter]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dagster import AssetExecutionContext, OpExecutionContext  # noqa: TC002 - pydantic reads the annotations
-from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation, DbtCliResource, DbtProject
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject
 from dagster_dbt.asset_utils import (
     extract_runtime_selection_from_args,
     get_manifest_and_translator_from_dbt_assets,
@@ -71,7 +71,7 @@ class DbtResource(DbtCliResource):
         context: OpExecutionContext | AssetExecutionContext | None = None,
         target_path: Path | None = None,
         unique_ids: Sequence[str] | None = None,
-    ) -> DbtCliInvocation:
+    ) -> DbtInvocation:
         """Start dbt with these arguments; in the context of `@dbt_assets`, on what its step selected.
 
         Args:
@@ -121,7 +121,7 @@ class DbtResource(DbtCliResource):
         project: DbtProject | None,
         context: OpExecutionContext | AssetExecutionContext | None,
         raise_on_error: bool,
-    ) -> DbtCliInvocation:
+    ) -> DbtInvocation:
         places = [
             "--project-dir",
             str(command.project_dir),
@@ -143,6 +143,7 @@ class DbtResource(DbtCliResource):
                 *places,
                 *("--target-path", str(command.target_path), "--log-path", str(command.target_path)),
             ],
+            project_dir=command.project_dir,
             partial_parse=Path(self.parsed_dir, "partial_parse.msgpack") if self.parsed_dir else None,
             selected=frozenset(command.chosen.unique_ids) if command.chosen else None,
             whole=bool(command.selects),
@@ -169,7 +170,7 @@ class DbtResource(DbtCliResource):
         project: DbtProject | None,
         context: OpExecutionContext | AssetExecutionContext | None,
         raise_on_error: bool,
-    ) -> DbtCliInvocation:
+    ) -> DbtInvocation:
         env = {
             **dbt_environment(),
             "DAGSTER_DBT_CLI": "true",
@@ -180,7 +181,7 @@ class DbtResource(DbtCliResource):
             "DBT_TARGET_PATH": str(command.target_path),
             "DBT_LOG_PATH": str(command.target_path),
         }
-        invocation: DbtCliInvocation = DbtInvocation.run(
+        invocation = DbtInvocation.run(
             args=[self.dbt_executable, *command.argv(command.names())],
             env=env,
             manifest=command.manifest,
@@ -193,8 +194,9 @@ class DbtResource(DbtCliResource):
             cli_version=self._cli_version,
             dbt_project=project,
         )
-        cast("DbtInvocation", invocation).chosen = command.chosen
-        return invocation
+        own = cast("DbtInvocation", invocation)
+        own.chosen = command.chosen
+        return own
 
 
 def _new_target(project_dir: Path, context: OpExecutionContext | AssetExecutionContext | None) -> Path:

@@ -22,7 +22,16 @@ from dagster_dbt_common.selectors import PartitionGroup, PartitionPlan
 from dagster_dbt_common.translator import PartitionedDbtTranslator
 from dagster_dbt_common.window import Window, is_by_date
 
+FULL_REFRESH = "__full_refresh"
+"""The end of the name of a job that rebuilds a group."""
+
 _CODE_VERSION_TAG = "dagster/code_version"
+
+
+def duckdb_pool(project: DbtProject, plan: PartitionPlan) -> str | None:
+    """Return the pool of a project's runs. A DuckDB file has one writer: runs that meet wait for their turn."""
+    is_duckdb = plan.manifest["metadata"].get("adapter_type") == "duckdb"
+    return f"duckdb_{project.name}" if is_duckdb else None
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,8 @@ class GroupBuild:
 
     @property
     def pool(self) -> str | None:
-        """Return the pool of its runs. A DuckDB file has one writer: runs that come together wait for their turn."""
-        is_duckdb = self.plan.manifest["metadata"].get("adapter_type") == "duckdb"
-        return f"duckdb_{self.project.name}" if is_duckdb else None
+        """Return the pool of its runs."""
+        return duckdb_pool(self.project, self.plan)
 
     def arguments(self, window: Window | None) -> Sequence[str]:
         """Return dbt's command for a window of partitions, or for a group without partitions."""
@@ -74,8 +82,9 @@ class GroupBuild:
         def build(context: AssetExecutionContext) -> Iterator[Any]:
             dbt: DbtResource = getattr(context.resources, self.resource_key)
             arguments = self.arguments(Window.from_context(context))
-            events = dbt.cli(arguments, context=context).stream()
-            yield from events.fetch_row_counts().fetch_column_metadata(with_column_lineage=False)
+            invocation = dbt.cli(arguments, context=context)
+            yield from invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False)
+            invocation.close()
 
         return build
 
@@ -88,7 +97,7 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
     """
     partitions_def = build.group.partitions_def
 
-    @op(name=f"{build.name}__full_refresh_op", required_resource_keys={build.resource_key}, pool=build.pool, out={})
+    @op(name=f"{build.name}{FULL_REFRESH}_op", required_resource_keys={build.resource_key}, pool=build.pool, out={})
     def refresh(context: OpExecutionContext) -> Iterator[Any]:
         keys: Sequence[str | None] = [None]
         window = None
@@ -112,8 +121,9 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
                 yield from _of_each_partition(build, event, keys)
             else:
                 context.log_event(cast("Any", event))  # a check's evaluation is taken, and missing in the annotation
+        invocation.close()
 
-    @job(name=f"{build.name}__full_refresh", executor_def=in_process_executor)
+    @job(name=f"{build.name}{FULL_REFRESH}", executor_def=in_process_executor)
     def full_refresh() -> None:
         refresh()
 

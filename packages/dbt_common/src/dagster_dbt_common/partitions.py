@@ -19,6 +19,7 @@ from dagster import (
 from dagster_shared.check import CheckError
 
 from dagster_dbt_common.errors import config_error
+from dagster_dbt_common.node_config import dagster_meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +92,7 @@ def partition_config(props: Mapping[str, Any]) -> PartitionConfig | None:
         DbtConfigError: the config can not be run; the message names the node's file and the key.
     """
     config = props.get("config", {})
-    declared = ((config.get("meta") or props.get("meta") or {}).get("dagster") or {}).get("partitions")
+    declared = dagster_meta(props).get("partitions")
     is_source = props.get("resource_type") == "source"
     if not is_source and config.get("materialized") != "incremental":
         return None

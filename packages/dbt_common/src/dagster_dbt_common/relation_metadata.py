@@ -21,7 +21,8 @@ def with_row_count(invocation: DbtCliInvocation, event: DbtDagsterEventType) -> 
     props = _built(invocation, event)
     if invocation.adapter is None or props is None or props["config"]["materialized"] == "view":
         return event
-    return _with(event, {"dagster/row_count": _row_count(invocation.adapter, props)})
+    kind = invocation.manifest["metadata"]["adapter_type"]
+    return _with(event, {"dagster/row_count": _row_count(invocation.adapter, props), "dagster/storage_kind": kind})
 
 
 def with_columns(invocation: DbtCliInvocation, event: DbtDagsterEventType) -> DbtDagsterEventType:

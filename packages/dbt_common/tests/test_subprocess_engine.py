@@ -1,0 +1,70 @@
+"""The engine for another dbt than this environment's: a child process, which the run hears as it hears its own dbt."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dagster_dbt_common import DbtResource, prepared_project
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import dagster as dg
+    from conftest import Minimal
+
+pytestmark = pytest.mark.slow
+
+DAILY = ("events_daily", "large_events", "slow_events", "store_days")
+
+
+@pytest.fixture
+def subprocess_engine(minimal: Minimal, tmp_path: Path) -> DbtResource:
+    """Return the engine for another dbt: a script, beside which a file has a line for each call."""
+    executable = tmp_path / "dbt"
+    executable.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexec {Path(sys.executable).parent}/dbt "$@"\n')
+    executable.chmod(0o755)
+    project = prepared_project(minimal.root / "project")
+    return DbtResource(project, engine="subprocess", dbt_executable=str(executable))
+
+
+def test_a_subprocess_says_the_same_as_this_process(
+    minimal: Minimal, subprocess_engine: DbtResource, tmp_path: Path
+) -> None:
+    minimal.run_upstream()
+    here = minimal.run(*DAILY, start="2024-01-01", end="2024-01-02")
+    rows = minimal.rows("from events_daily order by all")
+    there = minimal.run(*DAILY, start="2024-01-01", end="2024-01-02", resource=subprocess_engine)
+    assert there.success
+    assert "build" in (tmp_path / "calls").read_text()
+    one, other = (
+        {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+        for result in (here, there)
+    )
+    assert one == other
+    for one, other in zip(_by_asset(here), _by_asset(there), strict=True):
+        assert one == other
+    assert minimal.rows("from events_daily order by all") == rows
+
+
+def test_the_warehouse_can_be_opened_by_another_process_after_a_run_of_a_subprocess(
+    minimal: Minimal, subprocess_engine: DbtResource
+) -> None:
+    minimal.run_upstream()
+    assert minimal.run("events_daily", start="2024-01-01", resource=subprocess_engine).success
+    assert minimal.can_be_opened()
+
+
+def _by_asset(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str, set[str], object]]:
+    return sorted(
+        (
+            event.materialization.asset_key.to_user_string(),
+            str(event.partition),
+            set(event.materialization.metadata),
+            event.materialization.metadata["dagster/row_count"].value,
+        )
+        for event in result.get_asset_materialization_events()
+    )
