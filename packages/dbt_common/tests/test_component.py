@@ -168,8 +168,19 @@ def test_attributes_reach_the_definitions(plant: Path, shop: Path, monkeypatch: 
     specs = {spec.key.to_user_string(): spec for asset in assets for spec in asset.specs}
     assert specs["events_daily"].group_name == "plant"
     assert specs["events_daily"].automation_condition == dg.AutomationCondition.eager()
-    assert specs["store_names"].automation_condition is None, "a seed has no default"
+    assert specs["store_names"].automation_condition is None, "a condition of one's own is for models"
     assert list(definitions.resources or {}) == ["boats"]
+
+
+def test_automation_is_a_word_too(plant: Path, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    definitions = load(plant, {"project_dir": str(shop), "automation": "eager"}, monkeypatch)
+    labels = {spec.automation_condition.get_label() for spec in _specs(definitions) if spec.automation_condition}
+    assert labels == {"eager"}
+
+
+def _specs(definitions: dg.Definitions) -> list[dg.AssetSpec]:
+    assets = [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
+    return [spec for asset in assets for spec in asset.specs]
 
 
 @pytest.mark.parametrize(

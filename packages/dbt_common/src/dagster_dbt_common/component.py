@@ -47,9 +47,9 @@ def _translator(_context: dg.ResolutionContext, path: str) -> type[PartitionedDb
     return translator
 
 
-def _condition(context: dg.ResolutionContext, value: str) -> dg.AutomationCondition[dg.AssetKey] | None:
-    # The template gives the condition itself; the type is only for what a template gives as text.
-    return cast("dg.AutomationCondition[dg.AssetKey] | None", context.resolve_value(value))
+def _automation(context: dg.ResolutionContext, value: str) -> str | dg.AutomationCondition[dg.AssetKey] | None:
+    # A template gives the condition itself; the type is only for what is written as text.
+    return cast("str | dg.AutomationCondition[dg.AssetKey] | None", context.resolve_value(value))
 
 
 @dg.scaffold_with(PartitionedDbtProjectScaffolder)
@@ -63,7 +63,7 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
         profile: a profile other than the project's.
         name: the name of the unpartitioned group's op and the prefix of the others'.
         translator: the import path of a subclass of `PartitionedDbtTranslator`.
-        automation: the automation condition of each model, such as `{{ automation_condition.eager() }}`.
+        automation: `eager`, `none` or `cron '0 6 * * *'`; or a condition of your own, by a template.
         dbt_flags: flags that every `dbt build` gets.
     """
 
@@ -74,9 +74,9 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
     translator: Annotated[type[PartitionedDbtTranslator], dg.Resolver(_translator, model_field_type=str)] = (
         PartitionedDbtTranslator
     )
-    automation: Annotated[dg.AutomationCondition[dg.AssetKey] | None, dg.Resolver(_condition, model_field_type=str)] = (
-        None
-    )
+    automation: Annotated[
+        str | dg.AutomationCondition[dg.AssetKey] | None, dg.Resolver(_automation, model_field_type=str)
+    ] = None
     dbt_flags: Sequence[str] = field(default_factory=list)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:

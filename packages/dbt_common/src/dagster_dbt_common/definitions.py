@@ -6,11 +6,14 @@ from pathlib import Path
 from dagster import AssetKey, AutomationCondition, Definitions
 from dagster_dbt.dbt_manifest import validate_manifest
 
+from dagster_dbt_common.automation_sensors import automation_sensors
 from dagster_dbt_common.collector import long_lived_objects
 from dagster_dbt_common.engine import DbtResource
+from dagster_dbt_common.freshness import freshness_definitions
 from dagster_dbt_common.group_build import GroupBuild, full_refresh_job
 from dagster_dbt_common.project import prepared_project
 from dagster_dbt_common.selectors import plan_partitions
+from dagster_dbt_common.sources import source_specs
 from dagster_dbt_common.translator import PartitionedDbtTranslator
 
 
@@ -21,7 +24,7 @@ def dbt_definitions(
     profile: str | None = None,
     name: str | None = None,
     translator: type[PartitionedDbtTranslator] = PartitionedDbtTranslator,
-    automation: AutomationCondition[AssetKey] | None = None,
+    automation: str | AutomationCondition[AssetKey] | None = None,
     dbt_flags: Sequence[str] = (),
 ) -> Definitions:
     """Return the assets, checks, jobs and resource of a dbt project, partitioned by the project's own config.
@@ -37,11 +40,14 @@ def dbt_definitions(
         name: the name of the unpartitioned group, of its op and of the dbt resource, and the prefix of the other
             groups'; `dbt_<project>` by default.
         translator: a subclass that says what this project's specs are.
-        automation: the automation condition of each model whose own config says none.
+        automation: when what has no `meta.dagster.automation` of its own follows its upstreams: `eager`, `none`, or
+            `cron '0 6 * * *'` with an IANA time zone behind it where it is not UTC; or a condition of your own, for
+            models. Two sensors then evaluate the conditions and heal what they miss; both run unless somebody stops
+            them.
         dbt_flags: flags that every `dbt build` gets, such as `["--fail-fast"]`.
 
     Raises:
-        DbtConfigError: the project can not be parsed, or a model's partition config can not be run.
+        DbtConfigError: the project can not be parsed, or a model's partition or automation config can not be run.
         StaleManifestError: a packaged project's manifest does not fit it.
     """
     with long_lived_objects():
@@ -61,4 +67,14 @@ def dbt_definitions(
             )
             assets.append(build.assets())
             jobs.append(full_refresh_job(build))
-        return Definitions(assets=assets, jobs=jobs, resources={prefix: DbtResource.of(project)})
+        defs = Definitions(
+            assets=[*assets, *source_specs(project, plan, translator)],
+            jobs=jobs,
+            sensors=automation_sensors(
+                prefix,
+                assets,
+                translator(plan, plan.groups[0], automation=automation).followers() if plan.groups else (),
+            ),
+            resources={prefix: DbtResource.of(project)},
+        )
+        return Definitions.merge(defs, freshness_definitions(project, plan, translator, name=prefix))

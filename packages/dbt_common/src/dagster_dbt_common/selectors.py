@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dagster_dbt.asset_utils import get_upstream_unique_ids
 
+from dagster_dbt_common.lineage import Lineage
+from dagster_dbt_common.node_config import dagster_meta
 from dagster_dbt_common.partitions import PartitionConfig, partition_config
 
 if TYPE_CHECKING:
@@ -68,11 +71,20 @@ class PartitionPlan:
             each test of several parents the one that it belongs to under `meta.dagster.ref` (dagster-dbt's own key).
         configs: the partitions of each partitioned node and source, by unique id.
         groups: the groups, the unpartitioned one first; each node and each test is in exactly one.
+        homes: for each test that runs, the model, seed or snapshot that it runs with.
+        lineage: what is made from what.
     """
 
     manifest: Mapping[str, Any]
     configs: Mapping[str, PartitionConfig]
     groups: Sequence[PartitionGroup]
+    homes: Mapping[str, str]
+    lineage: Lineage
+
+    @cached_property
+    def tested(self) -> frozenset[str]:
+        """Return the unique ids of the models, seeds and snapshots that tests run with."""
+        return frozenset(self.homes.values())
 
 
 def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
@@ -114,7 +126,13 @@ def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
         for name in (_UNPARTITIONED, *sorted(definitions))
         if members[name]
     ]
-    return PartitionPlan(_annotated(manifest, group_of, home_of, last_parents), configs, groups)
+    return PartitionPlan(
+        manifest=_annotated(manifest, group_of, home_of, last_parents),
+        configs=configs,
+        groups=groups,
+        homes=home_of,
+        lineage=Lineage(manifest, frozenset(assets)),
+    )
 
 
 def _is_asset(props: Mapping[str, Any]) -> bool:
@@ -220,8 +238,7 @@ class _Ancestors:
 
 
 def _ref(props: Mapping[str, Any]) -> Mapping[str, Any]:
-    meta = props["config"].get("meta") or props.get("meta") or {}
-    return (meta.get("dagster") or {}).get("ref") or {}
+    return dagster_meta(props).get("ref") or {}
 
 
 def _annotated(
@@ -249,6 +266,6 @@ def _annotated(
             if home not in parents:  # there is an ephemeral model between, and dagster-dbt looks for a node's own tests
                 children[home] = [*children.get(home, []), unique_id]
         meta = props["config"].get("meta") or props.get("meta") or {}
-        dagster = {**(meta.get("dagster") or {}), **extra}
+        dagster = {**dagster_meta(props), **extra}
         nodes[unique_id] = {**props, "config": {**props["config"], "meta": {**meta, "dagster": dagster}}}
     return {**manifest, "nodes": nodes, "child_map": children}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckSpec,
+    AssetDep,
     AssetKey,
     AssetSpec,
     AutomationCondition,
@@ -18,12 +19,19 @@ from dagster import (
     TimeWindowPartitionMapping,
 )
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
+from dagster_dbt_common.automation import table_condition, view_condition
 from dagster_dbt_common.errors import config_error
+from dagster_dbt_common.node_config import dagster_meta
+from dagster_dbt_common.project_automation import ProjectAutomation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from dagster import AssetCheckKey
+
+    from dagster_dbt_common.reconcile import Follower
     from dagster_dbt_common.selectors import PartitionGroup, PartitionPlan
 
 
@@ -37,7 +45,8 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         plan: the project's partition plan.
         group: the group whose assets this translator describes.
         settings: dagster-dbt's settings; by default views are virtual assets and source tests are checks.
-        automation: the automation condition of each model whose own config says none.
+        automation: when what has no `meta.dagster.automation` of its own follows its upstreams: `eager`, `none`, or
+            `cron` with a schedule; or a condition of your own, which each such model then has.
     """
 
     def __init__(
@@ -45,7 +54,7 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         plan: PartitionPlan,
         group: PartitionGroup,
         settings: DagsterDbtTranslatorSettings | None = None,
-        automation: AutomationCondition[AssetKey] | None = None,
+        automation: str | AutomationCondition[AssetKey] | None = None,
     ) -> None:
         super().__init__(
             settings
@@ -54,13 +63,21 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         self._plan = plan
         self._group = group
         self._automation = automation
+        default = automation if isinstance(automation, str) else None
+        self._automations = ProjectAutomation(plan, default, self._key, self._check_key)
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> AssetSpec:
-        """Return the spec of a node, without Dagster's warnings that what this uses on purpose is new."""
+        """Return the spec of a node, without Dagster's warnings that what this uses on purpose is new.
+
+        A model with lookback depends on the tables under the views that it reads too: a view has no partitions, so no
+        mapping to it can look back.
+        """
         with warnings.catch_warnings():
             for category in (BetaWarning, PreviewWarning):  # allow_nonexistent_upstream_partitions; virtual assets
                 warnings.simplefilter("ignore", category)
-            return super().get_asset_spec(manifest, unique_id, project)
+            spec = super().get_asset_spec(manifest, unique_id, project)
+            beyond_views = self._beyond_views(manifest, unique_id, project)
+            return spec.merge_attributes(deps=beyond_views) if beyond_views else spec
 
     def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> PartitionsDefinition[str] | None:
         """Return the partitions that the node's own config says; a source's are its own location's to say."""
@@ -114,9 +131,26 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         )
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition[AssetKey] | None:
-        """Return the model's own condition, or the project's; seeds and snapshots have no default."""
-        own: AutomationCondition[AssetKey] | None = super().get_automation_condition(dbt_resource_props)
-        return own or (self._automation if dbt_resource_props["resource_type"] == "model" else None)
+        """Return the condition that `meta.dagster.automation` of the node or the project's default says.
+
+        Raises:
+            DbtConfigError: it says something else than `eager`, `none`, or `cron` with a schedule.
+        """
+        unique_id = dbt_resource_props["unique_id"]
+        if unique_id not in self._plan.lineage:
+            return None
+        automation = self._automations.of(unique_id)
+        if automation is None:
+            is_model = dbt_resource_props["resource_type"] == "model"
+            return self._automation if is_model and isinstance(self._automation, AutomationCondition) else None
+        upstreams = self._automations.upstreams(unique_id)
+        if dbt_resource_props["resource_type"] == "seed" or self._plan.lineage.is_view(unique_id):
+            return view_condition(automation, upstreams, tested=unique_id in self._plan.tested)
+        return table_condition(automation, upstreams)
+
+    def followers(self) -> Sequence[Follower]:
+        """Return the project's assets that follow their upstreams by themselves, for the sensor that heals them."""
+        return self._automations.followers()
 
     def get_asset_check_spec(
         self, asset_spec: AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
@@ -127,8 +161,29 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         return super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
 
     def _unpartitioned_mapping(self, props: Mapping[str, Any]) -> PartitionMapping | None:
-        meta = props.get("config", {}).get("meta") or props.get("meta") or {}
-        choice = (meta.get("dagster") or {}).get("partitioned_upstreams", "all")
+        choice = dagster_meta(props).get("partitioned_upstreams", "all")
         if choice not in ("all", "last"):
             raise config_error(props, "meta.dagster.partitioned_upstreams", f"{choice!r} is neither all nor last")
         return LastPartitionMapping() if choice == "last" else None
+
+    def _beyond_views(
+        self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> Sequence[AssetDep]:
+        config = self._plan.configs.get(unique_id)
+        lineage = self._plan.lineage
+        if config is None or not config.lookback or not lineage.views(unique_id):
+            return ()
+        mapping = TimeWindowPartitionMapping(start_offset=-config.lookback, allow_nonexistent_upstream_partitions=True)
+        return [
+            AssetDep(self.get_asset_spec(manifest, parent, project).key, partition_mapping=mapping)
+            for parent in lineage.stored(unique_id)
+            if parent not in lineage.parents(unique_id)
+            and (above := self._plan.configs.get(parent))
+            and above.definition() == config.definition()
+        ]
+
+    def _key(self, unique_id: str) -> AssetKey:
+        return self.get_asset_key(self.get_resource_props(self._plan.manifest, unique_id))
+
+    def _check_key(self, test: str) -> AssetCheckKey | None:
+        return get_asset_check_key_for_test(self._plan.manifest, self, test, None)

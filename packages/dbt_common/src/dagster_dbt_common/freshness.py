@@ -1,0 +1,191 @@
+"""dbt's source freshness as asset checks, on the keys that other code locations materialize.
+
+A `dagster.FreshnessPolicy` would be the other way. It looks at when Dagster last recorded a materialization: an export
+that came in time with last week's rows in it is fresh. It knows neither dbt's `loaded_at_field` nor its `filter`. And
+it belongs to the spec of the location that materializes the asset, as what the producer promises. What a consumer needs
+is measured on the rows that it reads, by dbt itself.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckKey,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetSelection,
+    DefaultScheduleStatus,
+    Definitions,
+    Failure,
+    MetadataValue,
+    ScheduleDefinition,
+    define_asset_job,
+    in_process_executor,
+    multi_asset_check,
+)
+from dagster_dbt import DbtProject
+
+from dagster_dbt_common.engine import DbtResource
+from dagster_dbt_common.group_build import duckdb_pool
+from dagster_dbt_common.selectors import PartitionGroup, PartitionPlan
+from dagster_dbt_common.translator import PartitionedDbtTranslator
+
+CHECK_NAME = "freshness"
+"""The name of the check on the asset of each source that has thresholds."""
+
+_MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
+_CRONS = {60: "0 * * * *", 30: "*/30 * * * *", 15: "*/15 * * * *", 5: "*/5 * * * *"}
+_NOTHING_LOADED = 1  # The year that dbt takes for the newest row of a source without rows.
+
+
+def freshness_definitions(
+    project: DbtProject, plan: PartitionPlan, translator: type[PartitionedDbtTranslator], *, name: str
+) -> Definitions:
+    """Return a check `freshness` for each source that is read and has thresholds, with their job and their schedule.
+
+    The job `<name>__freshness` runs one `dbt source freshness`, of exactly the sources whose checks were selected; so
+    what pass, warn and error mean is dbt's to say. A failed check blocks nothing: the data is old, not wrong.
+
+    The schedule of that name is on from the start, because a check that somebody has to switch on is missing when it
+    is needed, and a measurement is one query a source. It is hourly, or twice in the shortest threshold where that is
+    less than two hours, but not oftener than each five minutes.
+
+    Args:
+        project: the prepared dbt project.
+        plan: its partition plan.
+        translator: what says the keys of sources.
+        name: the key of the `DbtResource`, and the prefix of the job and the schedule.
+    """
+    sources = {
+        unique_id: props
+        for unique_id, props in plan.manifest["sources"].items()
+        if _thresholds(props)
+        and any(reader in plan.manifest["nodes"] for reader in plan.manifest["child_map"][unique_id])
+    }
+    if not sources:
+        return Definitions()
+    describe = translator(plan, PartitionGroup("sources", None, frozenset(), frozenset()))
+    ids: dict[AssetCheckKey, str] = {}
+    specs = []
+    for unique_id, props in sorted(sources.items()):
+        key = describe.get_asset_spec(plan.manifest, unique_id, project).key
+        spec = AssetCheckSpec(CHECK_NAME, asset=key, description=_promise(props))
+        if spec.key not in ids:
+            ids[spec.key] = unique_id
+            specs.append(spec)
+
+    @multi_asset_check(
+        name=f"{name}__freshness_op",
+        specs=specs,
+        can_subset=True,
+        required_resource_keys={name},
+        pool=duckdb_pool(project, plan),
+    )
+    def freshness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        dbt: DbtResource = getattr(context.resources, name)
+        chosen = {key: ids[key] for key in sorted(context.selected_asset_check_keys, key=str)}
+        measured = _measure(dbt, list(chosen.values()))
+        for key, unique_id in chosen.items():
+            yield _result(key, measured[unique_id])
+
+    job = define_asset_job(
+        f"{name}__freshness",
+        selection=AssetSelection.checks(freshness),
+        description="Measures how old the sources are that have dbt's `freshness`.",
+        executor_def=in_process_executor,
+    )
+    schedule = ScheduleDefinition(
+        name=f"{name}__freshness",
+        job=job,
+        cron_schedule=_cron(sources.values()),
+        default_status=DefaultScheduleStatus.RUNNING,
+    )
+    return Definitions(asset_checks=[freshness], jobs=[job], schedules=[schedule])
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """What dbt says of a source: its result in `sources.json`, or why there is none."""
+
+    result: Mapping[str, Any]
+    error: str
+
+
+def _measure(dbt: DbtResource, unique_ids: Sequence[str]) -> Mapping[str, _Measurement]:
+    names = " ".join("source:" + ".".join(unique_id.split(".")[1:]) for unique_id in unique_ids)
+    invocation = dbt.cli(["source", "freshness", "--select", names], raise_on_error=False)
+    errors: dict[str | None, str] = {}
+    for event in invocation.stream_raw_events():
+        if event.raw_event["info"]["level"] == "error":
+            # `sources.json` leaves a source out that could not be measured; the last event of it has dbt's message.
+            errors[event.raw_event["data"].get("node_info", {}).get("unique_id")] = event.raw_event["info"]["msg"]
+    try:
+        results = {result["unique_id"]: result for result in invocation.get_artifact("sources.json")["results"]}
+    except FileNotFoundError:
+        raise Failure(f"dbt source freshness measured nothing: {errors.get(None, 'it says no reason')}") from None
+    unmeasured = errors.get(None, "dbt did not measure it, and says no reason")
+    return {id_: _Measurement(results.get(id_, {}), errors.get(id_, unmeasured)) for id_ in unique_ids}
+
+
+def _result(key: AssetCheckKey, measured: _Measurement) -> AssetCheckResult:
+    result = measured.result
+    if not result:
+        return AssetCheckResult(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=False,
+            metadata={"dbt/status": "runtime error"},
+            description="\n".join(line.strip() for line in measured.error.strip().splitlines()),
+        )
+    loaded, taken = (datetime.fromisoformat(result[name]) for name in ("max_loaded_at", "snapshotted_at"))
+    age = timedelta(seconds=round(result["max_loaded_at_time_ago_in_s"]))
+    is_empty = loaded.year == _NOTHING_LOADED
+    return AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=result["status"] == "pass",
+        severity=AssetCheckSeverity.WARN if result["status"] == "warn" else AssetCheckSeverity.ERROR,
+        metadata={
+            "dbt/status": result["status"],
+            "dbt/snapshotted_at": MetadataValue.timestamp(taken),
+            **(
+                {}
+                if is_empty
+                else {
+                    "dbt/max_loaded_at": MetadataValue.timestamp(loaded),
+                    "dbt/max_loaded_at_time_ago_in_s": result["max_loaded_at_time_ago_in_s"],
+                }
+            ),
+        },
+        description="It has no rows." if is_empty else f"The newest row is {age} old.",
+    )
+
+
+def _thresholds(props: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the thresholds that a source sets; dbt writes those that it does not set as nulls."""
+    freshness = props.get("freshness") or {}
+    said = {name: freshness.get(name) or {} for name in ("warn_after", "error_after")}
+    return {name: threshold for name, threshold in said.items() if threshold.get("count") is not None}
+
+
+def _promise(props: Mapping[str, Any]) -> str:
+    words = {"warn_after": "warns", "error_after": "fails"}
+    limits = [
+        f"{words[name]} where the newest row is older than {threshold['count']} {threshold['period']}(s)"
+        for name, threshold in _thresholds(props).items()
+    ]
+    column = props.get("loaded_at_field")
+    return f"dbt's freshness{f' by {column}' if column else ''}: {'; '.join(limits)}."
+
+
+def _cron(sources: Iterable[Mapping[str, Any]]) -> str:
+    shortest = min(
+        threshold["count"] * _MINUTES[threshold["period"]]
+        for props in sources
+        for threshold in _thresholds(props).values()
+    )
+    return next((cron for minutes, cron in _CRONS.items() if 2 * minutes <= shortest), _CRONS[5])

@@ -1,0 +1,205 @@
+"""Which partitions are older than what they are made from: compares storage ids, and nothing else.
+
+A materialization's storage id grows with each event of the instance. A partition is behind when an upstream partition
+that it reads has a newer id than it has itself, whatever the automation conditions knew of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from dagster import AssetKey, TimeWindowPartitionsDefinition
+
+Partition = str | None
+"""A partition's key; None for an asset without partitions."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An asset as far as storage ids go.
+
+    Args:
+        key: its key.
+        partitions_def: its partitions.
+    """
+
+    key: AssetKey
+    partitions_def: TimeWindowPartitionsDefinition | None = None
+
+
+@dataclass(frozen=True)
+class Follower:
+    """An asset that follows its upstreams by itself.
+
+    Args:
+        asset: the asset.
+        upstreams: the tables and sources that it reads, directly or through views; none for what is behind only when it
+            is missing, a seed or a view without tests.
+        views: the views with tests that it reads through, which it waits for.
+        lookback: how many earlier partitions of an upstream of the same partitions it reads.
+        last_only: whether, without partitions itself, it reads only the last partition of its upstreams.
+        schedule: the cron and time zone at whose ticks it follows; None for at once.
+    """
+
+    asset: Stored
+    upstreams: Sequence[Stored]
+    views: Sequence[AssetKey] = ()
+    lookback: int = 0
+    last_only: bool = False
+    schedule: tuple[str, str] | None = None
+
+    def reads(self, partition: Partition, upstream: Stored, calendars: Calendars) -> Sequence[Partition]:
+        """Return the upstream partitions that a partition reads, of those that exist by now."""
+        if upstream.partitions_def is None:
+            return [None]
+        if self.asset.partitions_def is None or partition is None:
+            keys = calendars.of(upstream.partitions_def).keys
+            return keys[-1:] if self.last_only else keys
+        same = self.asset.partitions_def == upstream.partitions_def
+        if same and not self.lookback:
+            return [partition]
+        mine, theirs = calendars.of(self.asset.partitions_def), calendars.of(upstream.partitions_def)
+        place = mine.places[partition]
+        first = max(0, place - self.lookback) if same else place
+        return theirs.overlapping(mine.starts[first], mine.ends[place])
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What of an asset is behind.
+
+    Args:
+        partitions: for each partition that is, and that may be built now, the newest storage id that it reads.
+        blocked: the partitions that wait for an upstream that is behind. One that lacks an upstream is in neither: it
+            may lack it for ever, and nothing has to wait for it.
+    """
+
+    partitions: Mapping[Partition, int]
+    blocked: frozenset[Partition]
+
+    @property
+    def mark(self) -> str:
+        """Return a digest that stays as long as exactly this is behind."""
+        text = json.dumps(sorted((str(partition), newest) for partition, newest in self.partitions.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def all_behind(
+    followers: Sequence[Follower], ids: Mapping[AssetKey, Mapping[Partition, int]], calendars: Calendars
+) -> Mapping[AssetKey, Behind]:
+    """Return what is behind, by asset; an asset of which nothing is, is left out.
+
+    Args:
+        followers: the assets, each after what it is made from.
+        ids: the storage ids, of their upstreams too.
+        calendars: what partitions there are.
+    """
+    found: dict[AssetKey, Behind] = {}
+    for follower in followers:
+        behind = _behind(follower, ids, found, calendars)
+        if behind.partitions or behind.blocked:
+            found[follower.asset.key] = behind
+    return found
+
+
+def _behind(
+    follower: Follower,
+    ids: Mapping[AssetKey, Mapping[Partition, int]],
+    found: Mapping[AssetKey, Behind],
+    calendars: Calendars,
+) -> Behind:
+    own = ids.get(follower.asset.key, {})
+    waits_for_view = any(view in found for view in follower.views)
+    partitions: dict[Partition, int] = {}
+    blocked = set()
+    definition = follower.asset.partitions_def
+    for partition in calendars.of(definition).keys if definition else [None]:
+        mine = own.get(partition, -1)
+        # What has no upstreams, a seed, is behind where it is missing.
+        newest, complete, waits = -1 if follower.upstreams else 0, True, waits_for_view
+        for upstream in follower.upstreams:
+            theirs = ids.get(upstream.key, {})
+            read = follower.reads(partition, upstream, calendars)
+            there = [theirs[each] for each in read if each in theirs]
+            newest = max([newest, *there])
+            complete = complete and (bool(there) if definition is None else len(there) == len(read))
+            above = found.get(upstream.key)
+            if above is not None:
+                waits = waits or any(each in above.partitions or each in above.blocked for each in read)
+        if waits:
+            blocked.add(partition)
+        elif newest > mine and complete:
+            partitions[partition] = newest
+    return Behind(partitions, frozenset(blocked))
+
+
+class Calendars:
+    """The partitions of definitions as they are now; to list 25,000 hours takes a second, so they are kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[TimeWindowPartitionsDefinition, Calendar] = {}
+
+    def of(self, definition: TimeWindowPartitionsDefinition) -> Calendar:
+        """Return the partitions of a definition; the same until `refresh`."""
+        if definition not in self._known:
+            self._known[definition] = Calendar(definition)
+        return self._known[definition]
+
+    def refresh(self) -> None:
+        """Forget the definitions that have a partition more by now."""
+        for definition, calendar in list(self._known.items()):
+            if definition.get_last_partition_key() != (calendar.keys[-1] if calendar.keys else None):
+                del self._known[definition]
+
+
+class Calendar:
+    """The partitions of a definition, from the first one to the last one that exists.
+
+    Args:
+        definition: the definition.
+    """
+
+    def __init__(self, definition: TimeWindowPartitionsDefinition) -> None:
+        self.keys: Sequence[Partition] = [*definition.get_partition_keys()]
+        self._definition = definition
+
+    @cached_property
+    def places(self) -> Mapping[Partition, int]:
+        """Return the place of each key, from 0."""
+        return {key: place for place, key in enumerate(self.keys)}
+
+    @cached_property
+    def starts(self) -> Sequence[float]:
+        """Return where each window begins, in seconds since the epoch."""
+        return [self._definition.time_window_for_partition_key(str(key)).start.timestamp() for key in self.keys]
+
+    @cached_property
+    def ends(self) -> Sequence[float]:
+        """Return where each window ends, in seconds since the epoch: where the next one begins."""
+        last = self.keys[-1:]
+        return [
+            *self.starts[1:],
+            *(self._definition.time_window_for_partition_key(str(key)).end.timestamp() for key in last),
+        ]
+
+    def overlapping(self, start: float, end: float) -> Sequence[Partition]:
+        """Return the keys of the windows that overlap `[start, end)`."""
+        return self.keys[bisect_right(self.ends, start) : bisect_left(self.starts, end)]
+
+    def ranges(self, wanted: Collection[Partition]) -> Iterator[tuple[str, str]]:
+        """Yield the first and the last key of each run of neighbours among the wanted ones."""
+        start = None
+        for place, key in enumerate(self.keys):
+            if key in wanted:
+                start = start or key
+                if place + 1 == len(self.keys) or self.keys[place + 1] not in wanted:
+                    yield str(start), str(key)
+                    start = None

@@ -1,0 +1,1 @@
+select * from {{ ref('lines') }} where {{ in_window('ordered_at') }}
