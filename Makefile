@@ -44,13 +44,14 @@ bench: install ## Measure a partition against stock dagster-dbt, dbt and SQL alo
 	@$(RUN) python -m bench --json $(STATE)/bench.json --markdown $(ARGS)
 
 .PHONY: check
-check: install ## Lint, format, types, SQL, and dbt's own warnings
+check: install ## Lint, format, types, SQL, dbt's own warnings, and the contracts between locations
 	@$(RUN) ruff check --quiet
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) mypy packages/*/src projects/*/src bench
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) sqlfluff lint --disable-progress-bar models tests
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) dbt --quiet --warn-error parse \
 		--show-all-deprecations --no-partial-parse --target-path $(STATE)/check --log-path $(STATE)/check
+	@$(RUN) headrace contract check
 
 .PHONY: format
 format: install ## Format Python and SQL, and mend what the linters can

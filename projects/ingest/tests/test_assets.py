@@ -158,6 +158,25 @@ def test_a_key_on_two_days_of_the_range_fails_the_blocking_check(
 
 
 @pytest.mark.usefixtures("lake")
+def test_a_good_day_does_not_clear_a_bad_one_until_that_is_mended(
+    instance: dg.DagsterInstance, good_exports: Path
+) -> None:
+    path = good_exports / f"tweets/{DAYS[1]}.csv"
+    good = path.read_text()
+    path.write_text(good.splitlines()[0] + "\n")
+    assert not run(instance, ["tweets"], DAYS[1]).success
+
+    other = run(instance, ["tweets"], DAYS[2])
+    assert not other.success
+    assert passed(other) == {"keys_unique": True, "not_empty": False}
+    assert [event.partition for event in materializations(instance, "tweets", other.run_id)] == [DAYS[2]]
+
+    path.write_text(good)
+    assert run(instance, ["tweets"], DAYS[1]).success
+    assert run(instance, ["tweets"], DAYS[2]).success
+
+
+@pytest.mark.usefixtures("lake")
 def test_a_header_alone_fails_the_check_and_a_marker_passes(instance: dg.DagsterInstance, good_exports: Path) -> None:
     path = good_exports / f"tweets/{DAYS[1]}.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")

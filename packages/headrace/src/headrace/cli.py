@@ -4,16 +4,17 @@ import importlib
 
 import click
 
-from headrace.user_errors import OneLineCommand, UserError
+from headrace.user_errors import OneLineGroup
 
 _COMMANDS = {
+    "contract": ("headrace.contract_command", "contract"),
     "demo-data": ("headrace.demo_data", "demo_data"),
     "init": ("headrace.init", "init"),
     "run": ("headrace.run", "run"),
 }
 
 
-class _Verbs(OneLineCommand, click.Group):
+class _Verbs(OneLineGroup):
     """Imports a verb's module when it is called: Dagster takes seconds that the others need not wait."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -25,15 +26,6 @@ class _Verbs(OneLineCommand, click.Group):
         module, name = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb of the command line."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            raise UserError(error.format_message()) from error
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

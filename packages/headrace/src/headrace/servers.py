@@ -1,7 +1,6 @@
 """The processes of a local Dagster: a code server for each location, and the webserver in front of them."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -15,15 +14,13 @@ from pathlib import Path
 import click
 import yaml
 
+from headrace.python_traces import error_of
 from headrace.user_errors import UserError
 from headrace.workspace import Workspace
 
 _HOST = "127.0.0.1"
 _STARTUP_SECONDS = 120
 _STOP_SECONDS = 10
-# An exception's line in a Python trace, and what its message adds to it until an empty line.
-_ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Failure)\b.*(?:\n.+)*", re.MULTILINE)
-_FRAME = re.compile(r'^ +File "(.+)", line (\d+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class _Server:
             if self.process.poll() is not None:
                 raise click.ClickException(
                     f"{self.name} ended with exit code {self.process.returncode} before it served: "
-                    f"{_reason(self.log)}; all of it: {self.log}"
+                    f"{error_of(self.log.read_text(errors='replace'))}; all of it: {self.log}"
                 )
             with socket.socket() as probe:
                 probe.settimeout(0.5)
@@ -138,17 +135,6 @@ def _running(name: str, command: Sequence[str], workspace: Workspace) -> Iterato
 
 def _address(port: int) -> Sequence[str]:
     return ("--host", _HOST, "--port", str(port))
-
-
-def _reason(log: Path) -> str:
-    """Return the first error of a trace, which is the cause of those below it, with its message and its place."""
-    text = log.read_text(errors="replace")
-    error = _ERROR.search(text)
-    if error is None:
-        return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it said nothing")
-    frames = _FRAME.findall(text, 0, error.start())
-    place = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
-    return " ".join(error[0].split()) + place
 
 
 def _free_port() -> int:

@@ -20,3 +20,16 @@ class OneLineCommand(click.Command):
             raise
         except click.UsageError as error:
             raise UserError(error.format_message()) from error
+
+
+class OneLineGroup(OneLineCommand, click.Group):
+    """A group of commands whose usage errors are one line too."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the command line names."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise UserError(error.format_message()) from error

@@ -1,15 +1,17 @@
 """Makes the Dagster asset of a raw table from its declaration."""
 
+import inspect
+import warnings
 from collections.abc import Iterator
 
 import dagster as dg
 
-from ingest import settings
-from ingest.checks import check, check_specs
+from ingest import settings, tables
+from ingest.checks import CheckedFile, check, check_specs, failed_partitions
 from ingest.engine import engine
 from ingest.exports import ExportError
 from ingest.lake import open_lake
-from ingest.loading import Loaded, column_schema, load, metadata
+from ingest.loading import Loaded, column_schema, lake_name, load, metadata
 from ingest.tables import Table
 from ingest.validation import Window
 
@@ -34,8 +36,14 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
         key,
         description=table.description,
         group_name="raw",
+        owners=["team:platform"],
         kinds={"python", "parquet"},
-        metadata={"dagster/column_schema": column_schema(table)},
+        metadata={
+            "dagster/column_schema": column_schema(table),
+            "dagster/code_references": _declaration(table),
+            # What a reader of the folders gets as a column, and no file has.
+            **({"partition_expr": "day"} if table.daily else {}),
+        },
         partitions_def=days if table.daily else None,
     )
 
@@ -45,6 +53,8 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
         specs=[spec],
         backfill_policy=_ONE_RUN if table.daily else _ONE_RUN_UNPARTITIONED,
         check_specs=check_specs(table, key),
+        # Two runs at once would each check without the other's days.
+        pool=f"raw_{table.name}",
     )
     def load_raw(context: dg.AssetExecutionContext) -> Iterator[RawEvent]:
         partitions = _partitions(context, days) if table.daily else {table.name: None}
@@ -61,7 +71,11 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
                     loaded[partition] = load(connection, table, exports=exports, lake=lake, day=day, window=window)
                 except ExportError as error:
                     failed[partition] = str(error)
-            results = check(connection, lake, table, loaded) if loaded else []
+            files = {
+                partition: CheckedFile(lake.location(lake_name(table, partition)))
+                for partition in failed_partitions(context.instance, key)
+            } | {partition: CheckedFile(file.location, file.empty_on_purpose) for partition, file in loaded.items()}
+            results = check(connection, lake, table, files) if loaded else []
         if failed:
             # An output would record every partition of the run, so the good ones are recorded one by one.
             for partition, file in loaded.items():
@@ -75,6 +89,16 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
         yield dg.MaterializeResult(asset_key=key, check_results=results)
 
     return load_raw
+
+
+def _declaration(table: Table) -> dg.CodeReferencesMetadataValue:
+    """Return where the table is declared."""
+    lines, _ = inspect.getsourcelines(tables)
+    line = next((number for number, text in enumerate(lines, 1) if f'name="{table.name}"' in text), None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=inspect.getfile(tables), line_number=line, label="table")
+        return dg.CodeReferencesMetadataValue(code_references=[reference])
 
 
 def _partitions(context: dg.AssetExecutionContext, days: dg.DailyPartitionsDefinition) -> dict[str, Window | None]:

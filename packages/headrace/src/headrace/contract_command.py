@@ -1,0 +1,82 @@
+"""The commands `headrace contract export` and `headrace contract check`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from headrace.contract import parse_contract, read_contracts
+from headrace.contract_check import Finding, check_together
+from headrace.contract_deploys import check_against
+from headrace.contract_export import LocationEntry, contracts_of, export_contracts, location_entries
+from headrace.user_errors import OneLineCommand, OneLineGroup, UserError
+from headrace.workspace import Workspace
+
+
+@click.group("contract", cls=OneLineGroup)
+def contract() -> None:
+    """What code locations promise each other: write it down, and see that it holds."""
+
+
+@contract.command("export", cls=OneLineCommand)
+@click.argument("location")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write DIR/LOCATION.json instead.")
+def export(*, location: str, out: Path | None) -> None:
+    """Print what LOCATION produces, and what it consumes of others, as JSON.
+
+    Read from its Definitions by its own interpreter.
+    """
+    workspace = Workspace.find()
+    (entry,) = _chosen(workspace, (location,))
+    text = export_contracts(workspace, [entry])[location]
+    parse_contract(text, location)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{location}.json").write_text(text, encoding="utf-8")
+
+
+@contract.command("check", cls=OneLineCommand)
+@click.argument("locations", nargs=-1)
+@click.option("--against", type=click.Path(path_type=Path), metavar="DIR", help="Exports of what is deployed.")
+@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="How findings are told.")
+def check(*, locations: tuple[str, ...], against: Path | None, output: str) -> None:
+    """Compare what all locations of the workspace expect of each other with what they promise.
+
+    With --against, also each location with the deployed others, since one is deployed at a time; or LOCATIONS alone,
+    where only those are deployed. Exit code 1 where something does not hold.
+    """
+    workspace = Workspace.find()
+    if locations and against is None:
+        raise UserError(f"{locations[0]}: a location alone is checked against what is deployed: add --against DIR")
+    deployed = read_contracts(against) if against else {}
+    contracts = contracts_of(workspace, _chosen(workspace, locations))
+    findings = check_against(contracts, deployed, whole=not locations) if against else check_together(contracts)
+    if output == "json":
+        click.echo(json.dumps({"findings": [_as_json(finding) for finding in findings]}, indent=2, ensure_ascii=False))
+    elif findings:
+        click.echo("\n".join(map(str, findings)))
+    else:
+        names = ", ".join(contract.location for contract in contracts)
+        click.echo(f"contracts hold: {names}{f', against {against}' if against else ''}")
+    if findings:
+        raise click.exceptions.Exit(1)
+
+
+def _chosen(workspace: Workspace, names: tuple[str, ...]) -> list[LocationEntry]:
+    """Return the locations of these names, all where there are none.
+
+    Raises:
+        UserError: there is no location of a name.
+    """
+    entries = location_entries(workspace.root)
+    for name in names:
+        if name not in entries:
+            raise UserError(f"{name}: no location of {workspace.root / 'workspace.yaml'}: it has {', '.join(entries)}")
+    return [entries[name] for name in names or entries]
+
+
+def _as_json(finding: Finding) -> dict[str, str | None]:
+    return {**asdict(finding), "message": str(finding)}
