@@ -64,10 +64,8 @@ class World:
         days = sources[ORDERS].partitions_def
         raw = [self._raw(ORDERS, days), self._raw(ITEMS, days), self._raw(NAMES, None)]
         assets = [*raw, *(self._simulated(each) for each in own)]
-        # The tests of sources run with their readers, so no run of a raw table ever evaluates them.
-        self.defs = dg.Definitions(assets=assets, asset_checks=[_checks_of_sources(own)])
-        runs = dg.Definitions(assets=assets, executor=dg.in_process_executor)
-        self.job = runs.resolve_implicit_global_asset_job_def()
+        self.defs = dg.Definitions(assets=assets, executor=dg.in_process_executor)
+        self.job = self.defs.resolve_implicit_global_asset_job_def()
         self.specs = {spec.key: spec for spec in self.defs.resolve_all_asset_specs()}
 
     @property
@@ -160,7 +158,7 @@ class World:
         @dg.multi_asset(
             name=assets_def.op.name,
             specs=list(assets_def.specs),
-            check_specs=[check for check in assets_def.check_specs if check.asset_key in order],
+            check_specs=list(assets_def.check_specs),
             partitions_def=partitions_def,
             can_subset=True,
             backfill_policy=dg.BackfillPolicy.single_run(),
@@ -180,18 +178,6 @@ class World:
                         )
 
         return build
-
-
-def _checks_of_sources(assets_defs: Sequence[dg.AssetsDefinition]) -> dg.AssetChecksDefinition:
-    """The tests of sources."""
-    own = {spec.key for assets_def in assets_defs for spec in assets_def.specs}
-    specs = [check for each in assets_defs for check in each.check_specs if check.asset_key not in own]
-
-    @dg.multi_asset_check(specs=specs)
-    def tests_of_sources() -> Iterator[Any]:
-        yield from ()
-
-    return tests_of_sources
 
 
 def _in_order(keys: Sequence[dg.AssetKey], assets_def: dg.AssetsDefinition, selected: Any) -> Iterator[dg.AssetKey]:

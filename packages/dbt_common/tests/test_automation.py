@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from dagster_dbt_common.reconcile import Calendars, Follower, Stored, all_behind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from conftest import Minimal
 
@@ -52,7 +54,7 @@ def test_none_is_no_condition() -> None:
 @pytest.mark.parametrize("partitioned", [False, True])
 def test_each_condition_is_one_that_the_daemon_takes(partitioned: bool) -> None:
     """The daemon evaluates what it can read from a code server: Dagster's own conditions."""
-    upstreams = Upstreams(partitioned, {TABLE: partitioned}, [MART], [dg.AssetCheckKey(RAW, "tested")])
+    upstreams = Upstreams(partitioned, {TABLE: partitioned}, [MART])
     for automation in (Automation("eager"), Automation("cron", "0 6 * * *")):
         for condition in (
             table_condition(automation, upstreams),
@@ -96,11 +98,15 @@ def test_a_schedule_builds_what_changed_before_its_tick_at_the_tick_and_the_rest
 
 
 @pytest.mark.slow
-def test_a_models_own_config_wins_over_the_option_and_a_wrong_one_names_its_file(minimal: Minimal) -> None:
-    model = minimal.root / "project/models/totals.sql"
+def test_a_models_own_config_wins_over_the_option_and_a_wrong_one_names_its_file(
+    minimal: Minimal, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(minimal.root / "project", project)
+    model = project / "models/totals.sql"
     text = model.read_text()
     model.write_text("{{ config(meta={'dagster': {'automation': 'none'}}) }}\n" + text)
-    defs = dbt_definitions(minimal.root / "project", automation="cron '0 6 * * *' Europe/Berlin")
+    defs = dbt_definitions(project, automation="cron '0 6 * * *' Europe/Berlin")
     labels = {
         spec.key.to_user_string(): spec.automation_condition.get_label() if spec.automation_condition else None
         for spec in defs.resolve_all_asset_specs()
@@ -111,7 +117,7 @@ def test_a_models_own_config_wins_over_the_option_and_a_wrong_one_names_its_file
 
     model.write_text("{{ config(meta={'dagster': {'automation': 'sometimes'}}) }}\n" + text)
     with pytest.raises(DbtConfigError, match=r"totals\.sql.*meta\.dagster\.automation.*'sometimes' is none of"):
-        dbt_definitions(minimal.root / "project")
+        dbt_definitions(project)
 
 
 def behind(followers: Sequence[Follower], **ids: Mapping[str | None, int]) -> Mapping[str, Sequence[str | None]]:

@@ -1,4 +1,4 @@
-"""dbt's source freshness as checks, measured by real runs on real files, on the keys of another location."""
+"""dbt's source freshness as checks, measured by real runs on real files, beside what another location makes."""
 
 from __future__ import annotations
 
@@ -83,19 +83,27 @@ class Wells:
         rows = rows or "select now()::timestamp as written where false"
         duckdb.sql(f"set timezone = 'UTC'; copy ({rows}) to '{self.root / name}.parquet'")
 
-    def measure(self, *names: str, dbt: DbtResource | None = None) -> Mapping[str, dg.AssetCheckEvaluation]:
+    def measure(
+        self, *names: str, dbt: DbtResource | None = None, instance: dg.DagsterInstance | None = None
+    ) -> Mapping[str, dg.AssetCheckEvaluation]:
         """Run the checks of these sources in one run, and return the evaluations by source."""
         (checks,) = self.definitions.asset_checks or ()
         (key,) = self.definitions.resources or {}
         result = dg.materialize(
             [checks],
             selection=dg.AssetSelection.checks(
-                *(dg.AssetCheckKey(dg.AssetKey(["raw", name]), "freshness") for name in names)
+                *(dg.AssetCheckKey(dg.AssetKey("daily"), f"freshness_raw_{name}") for name in names)
             ),
             resources={key: dbt or (self.definitions.resources or {})[key]},
+            instance=instance,
         )
         assert result.success
-        return {evaluation.asset_key.path[-1]: evaluation for evaluation in result.get_asset_check_evaluations()}
+        return by_source(result)
+
+
+def by_source(result: dg.ExecuteInProcessResult) -> Mapping[str, dg.AssetCheckEvaluation]:
+    """Return a run's evaluations by the table of their source."""
+    return {each.check_name.removeprefix("freshness_raw_"): each for each in result.get_asset_check_evaluations()}
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +152,17 @@ def test_the_thresholds_are_dbts(wells: Wells) -> None:
     assert isinstance(taken, float)
     assert isinstance(loaded, float)
     assert taken - loaded == pytest.approx(age)
+
+
+def test_the_asset_of_the_source_shows_what_was_measured(wells: Wells) -> None:
+    wells.write("levels", "7 hours")
+    with dg.DagsterInstance.ephemeral() as instance:
+        wells.measure("levels", instance=instance)
+        (record,) = instance.fetch_observations(dg.AssetKey(["raw", "levels"]), limit=5).records
+    observation = record.asset_observation
+    assert observation is not None
+    assert observation.metadata["dbt/status"].value == "warn"
+    assert observation.description == "The newest row is 7:00:00 old."
 
 
 def test_only_what_was_selected_is_measured(wells: Wells, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,12 +220,7 @@ def test_a_schedule_of_their_own_runs_all_of_them(wells: Wells) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = defs.resolve_job_def(schedule.job_name).execute_in_process(instance=instance)
     assert result.success
-    assert {one.asset_key.path[-1] for one in result.get_asset_check_evaluations()} == {
-        "levels",
-        "alarms",
-        "broken",
-        "asked",
-    }
+    assert by_source(result).keys() == {"levels", "alarms", "broken", "asked"}
     assert not result.get_asset_materialization_events()
 
 
@@ -237,8 +251,8 @@ from dagster_dbt_common import dbt_definitions
 defs = dbt_definitions(Path(__file__).parent / "project")
 """
 QUERY = """
-{ assetNodes(assetKeys: [{path: ["raw", "levels"]}]) {
-    isMaterializable
+{ assetNodes(assetKeys: [{path: ["raw", "levels"]}, {path: ["daily"]}]) {
+    assetKey { path }
     repository { location { name } }
     assetChecksOrError { ... on AssetChecks { checks { name blocking jobNames } } }
 } }
@@ -246,8 +260,8 @@ QUERY = """
 
 
 @pytest.mark.slow
-def test_the_check_stands_on_the_asset_of_the_other_location(wells: Wells, tmp_path: Path) -> None:
-    """As the UI asks: over GraphQL, with each location in a process of its own."""
+def test_the_asset_of_the_other_location_has_no_check_of_this_one(wells: Wells, tmp_path: Path) -> None:
+    """As the UI asks, over GraphQL, a process a location: a check of this one would break the other's backfills."""
     files = {"producer": PRODUCER, "consumer": CONSUMER}
     for name, text in files.items():
         (wells.root / f"{name}.py").write_text(text)
@@ -271,9 +285,9 @@ def test_the_check_stands_on_the_asset_of_the_other_location(wells: Wells, tmp_p
     )
     assert done.returncode == 0, done.stderr
     nodes: Sequence[Mapping[str, Any]] = json.loads((tmp_path / "answer.json").read_text())["data"]["assetNodes"]
-    (node,) = nodes
-    assert node["isMaterializable"]
-    assert node["repository"]["location"]["name"] == "producer"
-    (check,) = node["assetChecksOrError"]["checks"]
-    assert (check["name"], check["blocking"]) == ("freshness", False)
-    assert "dbt_wells__freshness" in check["jobNames"]
+    found = {node["assetKey"]["path"][-1]: node for node in nodes}
+    assert found["levels"]["repository"]["location"]["name"] == "producer"
+    assert found["levels"]["assetChecksOrError"]["checks"] == []
+    checks = {check["name"]: check for check in found["daily"]["assetChecksOrError"]["checks"]}
+    assert not checks["freshness_raw_levels"]["blocking"]
+    assert "dbt_wells__freshness" in checks["freshness_raw_levels"]["jobNames"]

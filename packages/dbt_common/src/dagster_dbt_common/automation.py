@@ -12,13 +12,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from dagster import AssetKey, AssetSelection, AutomationCondition
+from dagster import AssetKey, AutomationCondition
 from dagster_shared.check import CheckError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dagster import AssetCheckKey
 
 # Dagster's conditions have the type of what they are evaluated for, which differs from step to step here.
 _Condition = AutomationCondition[Any]
@@ -72,13 +71,11 @@ class Upstreams:
         followers: upstream assets that follow their own upstreams by themselves, so that the asset waits for them, each
             with whether it has partitions.
         tested_views: views with tests between the asset and its tables.
-        own_checks: checks on upstreams of other locations that run with this project's models: nobody waits for them.
     """
 
     partitioned: bool
     followers: Mapping[AssetKey, bool] = field(default_factory=dict)
     tested_views: Sequence[AssetKey] = ()
-    own_checks: Sequence[AssetCheckKey] = ()
 
 
 def table_condition(automation: Automation, upstreams: Upstreams) -> AutomationCondition[AssetKey] | None:
@@ -146,7 +143,7 @@ def _pending() -> _Condition:
 
 def _may_run(upstreams: Upstreams) -> _Condition:
     building = AutomationCondition.any_deps_in_progress()
-    passed = AutomationCondition.all_deps_match(_checks_passed(upstreams))
+    passed = AutomationCondition.all_deps_match(_checks_passed())
     missing: _Condition = AutomationCondition.missing()
     missing &= ~AutomationCondition.will_be_requested()
     condition: _Condition = ~AutomationCondition.in_progress()
@@ -154,14 +151,16 @@ def _may_run(upstreams: Upstreams) -> _Condition:
     condition &= ~building.resolve_through_virtual()
     if upstreams.partitioned:
         lacking = AutomationCondition.any_deps_match(missing)
-        condition = condition & ~lacking & ~lacking.resolve_through_virtual()
+        complete = ~lacking & ~lacking.resolve_through_virtual()
+        # A month that was built without one of its days is built again when another of them changes.
+        condition &= complete | ~AutomationCondition.missing()
     else:
         # True where one partition of each upstream is there: with all of them a table would wait for ever.
         there = AutomationCondition.all_deps_match(~missing)
         condition = condition & there & there.resolve_through_virtual()
     condition = condition & passed & passed.resolve_through_virtual()
     for key in upstreams.tested_views:
-        condition &= AutomationCondition.asset_matches(key, _checks_passed(upstreams))
+        condition &= AutomationCondition.asset_matches(key, _checks_passed())
     for key, partitioned in {**upstreams.followers, **dict.fromkeys(upstreams.tested_views, False)}.items():
         behind = _behind(partitioned=partitioned)
         behind &= ~AutomationCondition.will_be_requested()
@@ -172,16 +171,16 @@ def _may_run(upstreams: Upstreams) -> _Condition:
 def _behind(*, partitioned: bool) -> _Condition:
     """Return whether an upstream of an asset was updated since the asset was.
 
-    A partition that lacks one of its upstreams may lack it for ever: nobody waits for it.
+    A partition that is missing and lacks one of its upstreams may lack it for ever: nobody waits for it.
     """
     behind: _Condition = _updated().since(AutomationCondition.newly_updated())
     if partitioned:
-        behind &= ~AutomationCondition.any_deps_match(AutomationCondition.missing()).resolve_through_virtual()
+        lacking = AutomationCondition.any_deps_match(AutomationCondition.missing()).resolve_through_virtual()
+        behind &= ~lacking | ~AutomationCondition.missing()
     return behind
 
 
-def _checks_passed(upstreams: Upstreams) -> _Condition:
-    passed = AutomationCondition.all_checks_match(
+def _checks_passed() -> _Condition:
+    return AutomationCondition.all_checks_match(
         AutomationCondition.check_passed() | AutomationCondition.will_be_requested(), blocking_only=True
     )
-    return passed.ignore(AssetSelection.checks(*upstreams.own_checks)) if upstreams.own_checks else passed

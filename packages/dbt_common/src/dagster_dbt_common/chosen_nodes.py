@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dagster_dbt.asset_utils import (
-    get_asset_check_key_for_test,
-    get_checks_on_sources_upstream_of_selected_assets,
-)
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from dagster_dbt_common.node_config import dagster_meta
 from dagster_dbt_common.selectors import LAST_PARENTS_KEY
@@ -51,8 +48,7 @@ def choose_nodes(
     """
     assets_def = context.assets_def
     selected = context.selected_asset_keys
-    source_checks = get_checks_on_sources_upstream_of_selected_assets(assets_def, selected)
-    asked = {*context.selected_asset_check_keys, *source_checks}
+    asked = context.selected_asset_check_keys
     built = _Built(context.instance, selected)
 
     def last_parents(test: str) -> Sequence[AssetKey]:

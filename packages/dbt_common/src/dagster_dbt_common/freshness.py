@@ -1,6 +1,10 @@
-"""dbt's source freshness as asset checks, on the keys that other code locations materialize.
+"""dbt's source freshness as asset checks on what reads the sources, and as observations of the sources' own assets.
 
-A `dagster.FreshnessPolicy` would be the other way. It looks at when Dagster last recorded a materialization: an export
+Not as checks on the sources' own assets, which another location may make: Dagster 1.13.27 asks the location of an asset
+for all of its checks in each backfill and in each launch from the UI, and one that another location defines makes
+these fail. The observation shows what dbt measured on the source's asset all the same.
+
+A `dagster.FreshnessPolicy` would be another way. It looks at when Dagster last recorded a materialization: an export
 that came in time with last week's rows in it is fresh. It knows neither dbt's `loaded_at_field` nor its `filter`. And
 it belongs to the spec of the location that materializes the asset, as what the producer promises. What a consumer needs
 is measured on the rows that it reads, by dbt itself.
@@ -9,6 +13,7 @@ is measured on the rows that it reads, by dbt itself.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from dagster import (
@@ -17,6 +22,7 @@ from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
     AssetCheckSpec,
+    AssetObservation,
     AssetSelection,
     DefaultScheduleStatus,
     Definitions,
@@ -34,9 +40,6 @@ from dagster_dbt_common.group_build import duckdb_pool
 from dagster_dbt_common.selectors import PartitionGroup, PartitionPlan
 from dagster_dbt_common.translator import PartitionedDbtTranslator
 
-CHECK_NAME = "freshness"
-"""The name of the check on the asset of each source that has thresholds."""
-
 _MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
 _CRONS = {60: "0 * * * *", 30: "*/30 * * * *", 15: "*/15 * * * *", 5: "*/5 * * * *"}
 _NOTHING_LOADED = 1  # The year that dbt takes for the newest row of a source without rows.
@@ -45,7 +48,10 @@ _NOTHING_LOADED = 1  # The year that dbt takes for the newest row of a source wi
 def freshness_definitions(
     project: DbtProject, plan: PartitionPlan, translator: type[PartitionedDbtTranslator], *, name: str
 ) -> Definitions:
-    """Return a check `freshness` for each source that is read and has thresholds, with their job and their schedule.
+    """Return a check for each source that is read and has thresholds, with their job and their schedule.
+
+    The check `freshness_<source>_<table>` is on the asset that reads the source first, a staging view for one. When it
+    runs, the source's own asset gets an observation with the same metadata.
 
     The job `<name>__freshness` runs one `dbt source freshness`, of exactly the sources whose checks were selected; so
     what pass, warn and error mean is dbt's to say. A failed check blocks nothing: the data is old, not wrong.
@@ -63,24 +69,25 @@ def freshness_definitions(
     sources = {
         unique_id: props
         for unique_id, props in plan.manifest["sources"].items()
-        if _thresholds(props)
-        and any(reader in plan.manifest["nodes"] for reader in plan.manifest["child_map"][unique_id])
+        if _thresholds(props) and _first_reader(plan, unique_id)
     }
     if not sources:
         return Definitions()
     describe = translator(plan, PartitionGroup("sources", None, frozenset(), frozenset()))
-    ids: dict[AssetCheckKey, str] = {}
-    specs = []
-    for unique_id, props in sorted(sources.items()):
-        key = describe.get_asset_spec(plan.manifest, unique_id, project).key
-        spec = AssetCheckSpec(CHECK_NAME, asset=key, description=_promise(props))
-        if spec.key not in ids:
-            ids[spec.key] = unique_id
-            specs.append(spec)
+    key_of = partial(describe.get_asset_spec, plan.manifest, project=project)
+    specs = {
+        unique_id: AssetCheckSpec(
+            f"freshness_{props['source_name']}_{props['name']}",
+            asset=key_of(_first_reader(plan, unique_id)).key,
+            description=_promise(props),
+        )
+        for unique_id, props in sorted(sources.items())
+    }
+    ids = {spec.key: unique_id for unique_id, spec in specs.items()}
 
     @multi_asset_check(
         name=f"{name}__freshness_op",
-        specs=specs,
+        specs=list(specs.values()),
         can_subset=True,
         required_resource_keys={name},
         pool=duckdb_pool(project, plan),
@@ -90,7 +97,10 @@ def freshness_definitions(
         chosen = {key: ids[key] for key in sorted(context.selected_asset_check_keys, key=str)}
         measured = _measure(dbt, list(chosen.values()))
         for key, unique_id in chosen.items():
-            yield _result(key, measured[unique_id])
+            result = _result(key, measured[unique_id])
+            observation = AssetObservation(key_of(unique_id).key, result.description, metadata=result.metadata)
+            context.op_execution_context.log_event(observation)
+            yield result
 
     job = define_asset_job(
         f"{name}__freshness",
@@ -105,6 +115,11 @@ def freshness_definitions(
         default_status=DefaultScheduleStatus.RUNNING,
     )
     return Definitions(asset_checks=[freshness], jobs=[job], schedules=[schedule])
+
+
+def _first_reader(plan: PartitionPlan, source: str) -> str:
+    """Return the asset that reads a source, the first one in the order of the graph; empty where there is none."""
+    return next((unique_id for unique_id in plan.lineage.order if source in plan.lineage.parents(unique_id)), "")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dagster_dbt_common.reconcile import Follower, Stored
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dagster import AssetCheckKey, AssetKey
+    from dagster import AssetKey
 
     from dagster_dbt_common.selectors import PartitionPlan
 
@@ -29,7 +29,6 @@ class ProjectAutomation:
         plan: the project's partition plan.
         default: what an asset without `meta.dagster.automation` does; None for nothing.
         key_of: returns the asset key of a unique id.
-        check_key_of: returns the check of a test; None where it is none.
     """
 
     def __init__(
@@ -37,12 +36,10 @@ class ProjectAutomation:
         plan: PartitionPlan,
         default: str | None,
         key_of: Callable[[str], AssetKey],
-        check_key_of: Callable[[str], AssetCheckKey | None],
     ) -> None:
         self._plan = plan
         self._default = default
         self._key_of = key_of
-        self._check_key_of = check_key_of
 
     def of(self, unique_id: str) -> Automation | None:
         """Return what an asset says, or the default; None where neither says anything.
@@ -71,7 +68,6 @@ class ProjectAutomation:
                 for view in lineage.views(unique_id)
                 if view in self._plan.tested and self._follows_like(view, unique_id)
             ],
-            own_checks=[check for above in stored for check in self._own_checks.get(above, ())],
         )
 
     def followers(self) -> Sequence[Follower]:
@@ -119,16 +115,4 @@ class ProjectAutomation:
                 found[unique_id] = default if own is None else Automation.parse(own)
             except ValueError as error:
                 raise config_error(props, "meta.dagster.automation", str(error)) from None
-        return found
-
-    @cached_property
-    def _own_checks(self) -> Mapping[str, Sequence[AssetCheckKey]]:
-        """Return the checks on sources that run with this project's models, by source."""
-        found: dict[str, list[AssetCheckKey]] = {}
-        for test in self._plan.homes:
-            parents = self._plan.manifest["nodes"][test]["depends_on"]["nodes"]
-            if len(parents) == 1 and parents[0] in self._plan.manifest["sources"]:
-                key = self._check_key_of(test)
-                if key is not None:
-                    found.setdefault(parents[0], []).append(key)
         return found

@@ -78,8 +78,8 @@ class Behind:
 
     Args:
         partitions: for each partition that is, and that may be built now, the newest storage id that it reads.
-        blocked: the partitions that wait for an upstream that is behind. One that lacks an upstream is in neither: it
-            may lack it for ever, and nothing has to wait for it.
+        blocked: the partitions that wait for an upstream that is behind. One that is
+            missing and lacks an upstream is in neither: it may lack it for ever, and nothing has to wait for it.
     """
 
     partitions: Mapping[Partition, int]
@@ -136,7 +136,7 @@ def _behind(
                 waits = waits or any(each in above.partitions or each in above.blocked for each in read)
         if waits:
             blocked.add(partition)
-        elif newest > mine and complete:
+        elif newest > mine and (complete or mine >= 0):
             partitions[partition] = newest
     return Behind(partitions, frozenset(blocked))
 

@@ -255,8 +255,9 @@ def _annotated(
         if len(last_parents.get(unique_id, ())) > 1:
             extra[LAST_PARENTS_KEY] = last_parents[unique_id]
         home, parents = home_of.get(unique_id), props["depends_on"]["nodes"] if unique_id in home_of else []
-        # A test of one source is a check of that source; one of several belongs to the model that reads them.
-        if home and parents != [home] and (len(parents) > 1 or parents[0] in nodes):
+        # A test of sources is a check of what reads them first: on a source's own key, which another location may make,
+        # it would break each backfill of that asset, since Dagster asks the other location for all of its checks.
+        if home and parents != [home]:
             owner = nodes[home]
             extra["ref"] = {
                 "name": owner["name"],

@@ -19,7 +19,6 @@ from dagster import (
     TimeWindowPartitionMapping,
 )
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
-from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from dagster_dbt_common.automation import table_condition, view_condition
 from dagster_dbt_common.errors import config_error
@@ -29,8 +28,6 @@ from dagster_dbt_common.project_automation import ProjectAutomation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dagster import AssetCheckKey
-
     from dagster_dbt_common.reconcile import Follower
     from dagster_dbt_common.selectors import PartitionGroup, PartitionPlan
 
@@ -39,12 +36,12 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
     """dagster-dbt's translator, which also knows partitions; a project's own translator is a subclass of it.
 
     Views are virtual assets: partition lineage and automation look through them. Tests are checks of the group that
-    runs them, tests of sources too.
+    runs them; those of a source are of what reads it first.
 
     Args:
         plan: the project's partition plan.
         group: the group whose assets this translator describes.
-        settings: dagster-dbt's settings; by default views are virtual assets and source tests are checks.
+        settings: dagster-dbt's settings; by default views are virtual assets.
         automation: when what has no `meta.dagster.automation` of its own follows its upstreams: `eager`, `none`, or
             `cron` with a schedule; or a condition of your own, which each such model then has.
     """
@@ -56,15 +53,12 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         settings: DagsterDbtTranslatorSettings | None = None,
         automation: str | AutomationCondition[AssetKey] | None = None,
     ) -> None:
-        super().__init__(
-            settings
-            or DagsterDbtTranslatorSettings(enable_dbt_views_as_virtual_assets=True, enable_source_tests_as_checks=True)
-        )
+        super().__init__(settings or DagsterDbtTranslatorSettings(enable_dbt_views_as_virtual_assets=True))
         self._plan = plan
         self._group = group
         self._automation = automation
         default = automation if isinstance(automation, str) else None
-        self._automations = ProjectAutomation(plan, default, self._key, self._check_key)
+        self._automations = ProjectAutomation(plan, default, self._key)
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> AssetSpec:
         """Return the spec of a node, without Dagster's warnings that what this uses on purpose is new.
@@ -184,6 +178,3 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
 
     def _key(self, unique_id: str) -> AssetKey:
         return self.get_asset_key(self.get_resource_props(self._plan.manifest, unique_id))
-
-    def _check_key(self, test: str) -> AssetCheckKey | None:
-        return get_asset_check_key_for_test(self._plan.manifest, self, test, None)

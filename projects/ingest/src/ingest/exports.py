@@ -1,7 +1,11 @@
 """Finds the one export file that stands for a table or for a day of it."""
 
 import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +14,8 @@ from ingest.tables import Table
 Format = Literal["csv", "parquet", "jsonl", "empty"]
 
 _FORMATS: dict[str, Format] = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
+_DAILY_FORMATS: dict[str, Format] = {**_FORMATS, ".empty": "empty"}
+_DAY_FILE = re.compile(rf"(\d{{4}}-\d\d-\d\d)({'|'.join(map(re.escape, _DAILY_FORMATS))})")
 
 
 class ExportError(Exception):
@@ -42,9 +48,7 @@ def find_export(folder: Path, table: Table, day: str | None) -> Export:
     Raises `ExportError` where there is none, or more than one: which one counts is the source's to say.
     """
     stem = folder / table.name if day is None else folder / table.name / day
-    formats: dict[str, Format] = dict(_FORMATS) if day is None else {**_FORMATS, ".empty": "empty"}
-    paths = {stem.with_name(stem.name + suffix): format_ for suffix, format_ in formats.items()}
-    found = [Export(path, format_) for path, format_ in paths.items() if path.is_file()]
+    found = _with_stem(stem, _FORMATS if day is None else _DAILY_FORMATS)
     if len(found) > 1:
         names = " and ".join(export.path.name for export in found)
         raise ExportError(f"{stem.parent}: {names} stand for the same rows; keep one of them")
@@ -53,3 +57,33 @@ def find_export(folder: Path, table: Table, day: str | None) -> Export:
         advice = "" if day is None else f", or an empty file {day}.empty where the day has no rows"
         raise ExportError(f"{stem}.csv: no such export ({suffixes} would do); add it{advice}")
     return found[0]
+
+
+def list_exports(folder: Path, table: Table) -> Mapping[str | None, Sequence[Export]]:
+    """Return the exports of `table` by day (ISO date); that of a table that is not daily stands under None.
+
+    Files of other names are nobody's. Raises `OSError` where a folder cannot be read.
+    """
+    if not table.daily:
+        exports = _with_stem(folder / table.name, _FORMATS)
+        return {None: exports} if exports else {}
+    found: dict[str | None, list[Export]] = defaultdict(list)
+    days = folder / table.name
+    for path in days.iterdir() if days.is_dir() else ():
+        match = _DAY_FILE.fullmatch(path.name)
+        if match and _is_date(match[1]) and path.is_file():
+            found[match[1]].append(Export(path, _DAILY_FORMATS[match[2]]))
+    return found
+
+
+def _with_stem(stem: Path, formats: Mapping[str, Format]) -> Sequence[Export]:
+    paths = {stem.with_name(stem.name + suffix): format_ for suffix, format_ in formats.items()}
+    return [Export(path, format_) for path, format_ in paths.items() if path.is_file()]
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
