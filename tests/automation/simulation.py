@@ -11,6 +11,8 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_dbt_common.group_build import read_up_to
+
 ORDERS, ITEMS, NAMES = (dg.AssetKey(["raw", name]) for name in ("orders", "items", "names"))
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -46,6 +48,7 @@ class World:
     instance: dg.DagsterInstance
     builds: list[Build] = field(default_factory=list)
     before_build: Callable[[Build], None] = lambda _build: None
+    during_build: Callable[[], None] = lambda: None
     failing: dict[dg.AssetKey, int] = field(default_factory=dict)
     bad_days: dict[dg.AssetKey, set[str]] = field(default_factory=lambda: defaultdict(set))
     bad_checks: set[dg.AssetCheckKey] = field(default_factory=set)
@@ -164,13 +167,15 @@ class World:
             backfill_policy=dg.BackfillPolicy.single_run(),
         )
         def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
+            read = read_up_to(context.instance)
+            self.during_build()
             for key in _in_order(order, assets_def, context.selected_asset_keys):
                 if self.failing.get(key):
                     self.failing[key] -= 1
                     raise dg.Failure(f"{key.to_user_string()} fails")
                 for partition in context.partition_keys if partitions_def else [None]:
                     self._build(key, partition)
-                yield dg.MaterializeResult(key)
+                yield dg.MaterializeResult(key, tags=read)
                 for check in context.selected_asset_check_keys:
                     if check.asset_key == key:
                         yield dg.AssetCheckResult(

@@ -88,7 +88,7 @@ def test_a_mart_does_not_wait_for_a_day_that_never_comes(loaded: World) -> None:
     """One day has orders and no items: the mart is built from what is there, and the day's lines wait."""
     start = len(loaded.builds)
     loaded.materialize(ORDERS, partition=loaded.days[-1])
-    expected = sorted([f"orders[{loaded.days[-1]}]", f"trailing[{loaded.days[-1]}]", "customers"])
+    expected = sorted([f"orders[{loaded.days[-1]}]", f"trailing[{loaded.days[-1]}]", "customers", "summary"])
     for _ in range(7):
         loaded.tick()
     assert named(loaded, start) == expected, "the conditions need no healing"
@@ -113,6 +113,24 @@ def test_an_upstream_that_is_updated_after_its_reader_within_one_tick_is_not_los
     loaded.materialize(ORDERS, partition=day)
     loaded.rest()
     assert named(loaded, start).count(f"orders[{day}]") == 2, "once by hand, and once after its upstream"
+
+
+def test_an_upstream_that_is_loaded_while_its_reader_is_built_is_not_lost(loaded: World) -> None:
+    day = loaded.days[1]
+    loaded.materialize(ITEMS, partition=day)
+    loaded.rest()
+    start = len(loaded.builds)
+
+    def load_once() -> None:
+        loaded.during_build = lambda: None
+        loaded.instance.report_runless_asset_event(dg.AssetMaterialization(ORDERS, partition=day))
+
+    loaded.materialize(ORDERS, partition=day)
+    loaded.materialize(dg.AssetKey("stg_orders"))
+    loaded.during_build = load_once
+    loaded.materialize(dg.AssetKey("orders"), partition=day)
+    loaded.rest()
+    assert named(loaded, start).count(f"orders[{day}]") == 2, "once with the older rows, and once more"
 
 
 def test_a_failed_check_stops_the_other_location_and_its_mend_releases_one_run(loaded: World) -> None:
@@ -166,7 +184,7 @@ def test_what_was_pending_at_a_reload_with_another_graph_is_built(
     ], "a new model is built for all days that are there"
 
 
-def test_a_run_that_fails_is_tried_again_three_times_and_then_left_alone(loaded: World) -> None:
+def test_a_run_that_fails_is_tried_again_three_times_and_then_once_an_hour(loaded: World) -> None:
     day = loaded.days[1]
     lines = dg.AssetKey("lines")
     loaded.failing[lines] = 1000
@@ -175,6 +193,9 @@ def test_a_run_that_fails_is_tried_again_three_times_and_then_left_alone(loaded:
         loaded.tick()
         loaded.look()
     assert 1000 - loaded.failing[lines] == 1 + 3
+    for _ in range(60):
+        loaded.look()
+    assert 1000 - loaded.failing[lines] == 1 + 3 + 1
     start = len(loaded.builds)
     loaded.failing.clear()
     loaded.materialize(ITEMS, partition=day)

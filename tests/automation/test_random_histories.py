@@ -63,11 +63,8 @@ def reads(world: World, build: Build) -> Sequence[Build]:
 
 
 def has_all(world: World, build: Build, made: dict[Build, int]) -> bool:
-    """Return whether what a partition reads is there: for a table without partitions, something of each upstream."""
+    """Return whether something of each upstream of a partition is there."""
     inputs = reads(world, build)
-    if build.partition is not None:
-        # What was built without one of its inputs follows the others.
-        return build in made or all(each in made for each in inputs)
     return {each.key for each in inputs} == {each.key for each in inputs if each in made}
 
 

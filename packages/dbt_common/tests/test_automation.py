@@ -11,7 +11,7 @@ import pytest
 
 from dagster_dbt_common import DbtConfigError, dbt_definitions
 from dagster_dbt_common.automation import Automation, Upstreams, table_condition, view_condition
-from dagster_dbt_common.reconcile import Calendars, Follower, Stored, all_behind
+from dagster_dbt_common.reconcile import Calendars, Follower, History, Made, Stored, all_behind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,8 @@ RAW, TABLE, MART = (dg.AssetKey(name) for name in ("raw", "table", "mart"))
         ("cron '0 6 * * *'", Automation("cron", "0 6 * * *")),
         ('cron "*/5 * * * *" UTC', Automation("cron", "*/5 * * * *")),
         ("cron 0 6 * * * Europe/Berlin", Automation("cron", "0 6 * * *", "Europe/Berlin")),
-        ("cron '@daily' America/Argentina/Salta", Automation("cron", "@daily", "America/Argentina/Salta")),
+        ("cron '@daily' America/Port-au-Prince", Automation("cron", "@daily", "America/Port-au-Prince")),
+        ("cron '0 6 * * *' Etc/GMT+5", Automation("cron", "0 6 * * *", "Etc/GMT+5")),
     ],
 )
 def test_an_automation_is_read(text: str, automation: Automation) -> None:
@@ -46,6 +47,11 @@ def test_anything_else_says_what_it_may_be(text: str) -> None:
         Automation.parse(text)
 
 
+def test_an_invented_time_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="Mars/Base is not an IANA time zone"):
+        Automation.parse("cron '0 6 * * *' Mars/Base")
+
+
 def test_none_is_no_condition() -> None:
     assert table_condition(Automation("none"), Upstreams(partitioned=False)) is None
     assert view_condition(Automation("none"), Upstreams(partitioned=False), tested=True) is None
@@ -54,7 +60,7 @@ def test_none_is_no_condition() -> None:
 @pytest.mark.parametrize("partitioned", [False, True])
 def test_each_condition_is_one_that_the_daemon_takes(partitioned: bool) -> None:
     """The daemon evaluates what it can read from a code server: Dagster's own conditions."""
-    upstreams = Upstreams(partitioned, {TABLE: partitioned}, [MART])
+    upstreams = Upstreams(partitioned, [TABLE], [MART])
     for automation in (Automation("eager"), Automation("cron", "0 6 * * *")):
         for condition in (
             table_condition(automation, upstreams),
@@ -122,7 +128,8 @@ def test_a_models_own_config_wins_over_the_option_and_a_wrong_one_names_its_file
 
 def behind(followers: Sequence[Follower], **ids: Mapping[str | None, int]) -> Mapping[str, Sequence[str | None]]:
     """Return the partitions that are behind, by asset."""
-    found = all_behind(followers, {dg.AssetKey(name): each for name, each in ids.items()}, Calendars())
+    made = {dg.AssetKey(name): {key: Made(id_, id_) for key, id_ in each.items()} for name, each in ids.items()}
+    found = all_behind(followers, History(made), Calendars())
     return {key.to_user_string(): sorted(each.partitions, key=str) for key, each in found.items() if each.partitions}
 
 
@@ -147,9 +154,33 @@ def test_an_hour_reads_its_day_and_a_month_all_of_its_days() -> None:
     hours = Follower(Stored(TABLE, HOURS), [Stored(RAW, DAYS)])
     assert len(behind([hours], raw={"2024-01-02": 1})["table"]) == 24
     months = Follower(Stored(TABLE, MONTHS), [Stored(RAW, DAYS)])
-    four = {f"2024-01-0{day}": day for day in (1, 2, 3, 4)}
-    assert behind([months], raw=four) == {"table": ["2024-01-01"]}
-    assert behind([months], raw={"2024-01-01": 1}) == {}, "a month waits for each of its days"
+    day = {"2024-01-03": 3}
+    assert behind([months], raw=day) == {"table": ["2024-01-01"]}, "a day that never came holds no month up"
+    assert behind([months], raw=day, table={"2024-01-01": 4}) == {}
+
+
+def test_what_was_loaded_while_its_reader_was_built_is_newer_than_the_reader() -> None:
+    follower = Follower(Stored(TABLE, DAYS), [Stored(RAW, DAYS)])
+    made = {RAW: {"2024-01-01": Made(7, 7)}, TABLE: {"2024-01-01": Made(9, 5)}}
+    assert all_behind([follower], History(made), Calendars())[TABLE].partitions == {"2024-01-01": 7}
+    # Two tables of one run have one beginning, and the second one has read the first.
+    together = {RAW: {"2024-01-01": Made(7, 5)}, TABLE: {"2024-01-01": Made(9, 5)}}
+    assert all_behind([follower], History(together), Calendars()) == {}
+
+
+def test_a_source_of_unsaid_partitions_is_left_to_the_conditions() -> None:
+    history = History({RAW: {None: Made(7, 7)}, TABLE: {"2024-01-01": Made(5, 5)}}, frozenset({RAW}))
+    assert all_behind([Follower(Stored(TABLE, DAYS), [Stored(RAW)])], history, Calendars()) == {}
+    mart = Follower(Stored(MART), [Stored(RAW)])
+    assert all_behind([mart], history, Calendars())[MART].partitions == {None: 7}
+
+
+def test_a_view_without_tests_is_behind_only_where_it_is_missing_and_its_tables_are_there() -> None:
+    view = Follower(Stored(MART), [Stored(RAW, DAYS)], only_missing=True)
+    assert behind([view]) == {}
+    assert behind([view], raw={"2024-01-01": 1}) == {"mart": [None]}
+    assert behind([view], raw={"2024-01-01": 9}, mart={None: 2}) == {}
+    assert behind([Follower(Stored(MART), [])]) == {"mart": [None]}, "a seed has no upstreams"
 
 
 def test_a_mart_waits_for_what_is_behind_and_not_for_what_lacks_a_day() -> None:

@@ -1,28 +1,29 @@
 """The automation conditions of dbt assets: what follows what, and what holds it back.
 
-They are Dagster's own, put together so that none of its four silent cases is left: `eager()` looks at the latest
-partition only, wants every partition below an unpartitioned mart, never fires below an asset that is only a stub, and
-does not look at the checks of another run. What they can not see (an update lost within one tick, a reload that forgets
-what was pending, a run that failed) the sensor of `reconcile.py` heals.
+They are Dagster's own, put together so that what is silent in `eager()` is not: it looks at the latest partition only,
+wants every partition below an unpartitioned mart, never fires below an asset that is only a stub, and does not look at
+the checks of another run. What conditions can not see (a reload that forgets what was pending, an upstream that was
+loaded while its reader was being built, a run that failed) the sensor of `reconcile.py` heals.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dagster import AssetKey, AutomationCondition
 from dagster_shared.check import CheckError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 # Dagster's conditions have the type of what they are evaluated for, which differs from step to step here.
 _Condition = AutomationCondition[Any]
 
-_CRON = re.compile(r"""cron\s+(['"]?)(?P<cron>[^'"]+?)\1(\s+(?P<zone>\w+(/\w+)+|UTC))?""")
+_CRON = re.compile(r"""cron\s+(['"]?)(?P<cron>[^'"]+?)\1(\s+(?P<zone>[A-Z][\w/+-]+))?""")
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,16 @@ class Automation:
                 return cls("none")
         match = _CRON.fullmatch(str(text).strip())
         if match:
+            zone = match["zone"] or "UTC"
             try:
+                ZoneInfo(zone)
                 AutomationCondition.cron_tick_passed(match["cron"])
+            except ZoneInfoNotFoundError:
+                raise ValueError(f"{text!r}: {zone} is not an IANA time zone") from None
             except CheckError:
                 pass
             else:
-                return cls("cron", match["cron"], match["zone"] or "UTC")
+                return cls("cron", match["cron"], zone)
         raise ValueError(f"{text!r} is none of eager, none, and cron with a schedule, such as cron '0 6 * * *'")
 
 
@@ -68,13 +73,12 @@ class Upstreams:
 
     Args:
         partitioned: whether the asset itself has partitions.
-        followers: upstream assets that follow their own upstreams by themselves, so that the asset waits for them, each
-            with whether it has partitions.
+        followers: upstream assets that follow their own upstreams by themselves: the asset waits for them.
         tested_views: views with tests between the asset and its tables.
     """
 
     partitioned: bool
-    followers: Mapping[AssetKey, bool] = field(default_factory=dict)
+    followers: Sequence[AssetKey] = ()
     tested_views: Sequence[AssetKey] = ()
 
 
@@ -82,10 +86,9 @@ def table_condition(automation: Automation, upstreams: Upstreams) -> AutomationC
     """Return the condition of a table, an incremental model or a snapshot.
 
     A partition is built when one of the partitions that it reads was updated, whichever it is, directly or through
-    views; not before each of them exists (for an unpartitioned table: one of each upstream), none of them is being
-    built, the assets between have followed, and the blocking checks have passed. So a late day is that day and then
-    each mart once. The failure mode that remains: a follower that can not be built holds back what is made from it,
-    until it is mended or built by hand.
+    views; not before one of each upstream exists, none of them is being built, the assets between have followed, and
+    the blocking checks have passed. So a late day is that day and then each mart once. The failure mode that remains: a
+    follower that can not be built holds back what is made from it, until it is mended or built by hand.
     """
     if automation.kind == "none":
         return None
@@ -149,35 +152,28 @@ def _may_run(upstreams: Upstreams) -> _Condition:
     condition: _Condition = ~AutomationCondition.in_progress()
     condition &= ~building
     condition &= ~building.resolve_through_virtual()
-    if upstreams.partitioned:
-        lacking = AutomationCondition.any_deps_match(missing)
-        complete = ~lacking & ~lacking.resolve_through_virtual()
-        # A month that was built without one of its days is built again when another of them changes.
-        condition &= complete | ~AutomationCondition.missing()
-    else:
-        # True where one partition of each upstream is there: with all of them a table would wait for ever.
-        there = AutomationCondition.all_deps_match(~missing)
-        condition = condition & there & there.resolve_through_virtual()
+    # True where one partition of each upstream is there: with all of them a table would wait for ever, and so would a
+    # month of which a day never came.
+    there = AutomationCondition.all_deps_match(~missing)
+    condition = condition & there & there.resolve_through_virtual()
     condition = condition & passed & passed.resolve_through_virtual()
     for key in upstreams.tested_views:
         condition &= AutomationCondition.asset_matches(key, _checks_passed())
-    for key, partitioned in {**upstreams.followers, **dict.fromkeys(upstreams.tested_views, False)}.items():
-        behind = _behind(partitioned=partitioned)
+    for key in (*upstreams.followers, *upstreams.tested_views):
+        behind = _behind()
         behind &= ~AutomationCondition.will_be_requested()
         condition &= ~AutomationCondition.asset_matches(key, behind)
     return condition
 
 
-def _behind(*, partitioned: bool) -> _Condition:
+def _behind() -> _Condition:
     """Return whether an upstream of an asset was updated since the asset was.
 
-    A partition that is missing and lacks one of its upstreams may lack it for ever: nobody waits for it.
+    A partition that lacks one of its upstreams may lack it for ever: nobody waits for it.
     """
     behind: _Condition = _updated().since(AutomationCondition.newly_updated())
-    if partitioned:
-        lacking = AutomationCondition.any_deps_match(AutomationCondition.missing()).resolve_through_virtual()
-        behind &= ~lacking | ~AutomationCondition.missing()
-    return behind
+    behind &= AutomationCondition.all_deps_match(~AutomationCondition.missing()).resolve_through_virtual()
+    return behind.with_label("behind")
 
 
 def _checks_passed() -> _Condition:

@@ -1,7 +1,7 @@
 """How one partition group is built: as assets, partition by partition, and as a job that rebuilds all of it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,8 +9,10 @@ from dagster import (
     AssetExecutionContext,
     AssetMaterialization,
     AssetsDefinition,
+    DagsterInstance,
     JobDefinition,
     OpExecutionContext,
+    Output,
     in_process_executor,
     job,
     op,
@@ -24,6 +26,9 @@ from dagster_dbt_common.window import Window, is_by_date
 
 FULL_REFRESH = "__full_refresh"
 """The end of the name of a job that rebuilds a group."""
+
+READ_UP_TO = "dagster_dbt_common/read_up_to"
+"""The tag of a materialization that says the newest storage id when its build began."""
 
 _CODE_VERSION_TAG = "dagster/code_version"
 
@@ -82,8 +87,10 @@ class GroupBuild:
         def build(context: AssetExecutionContext) -> Iterator[Any]:
             dbt: DbtResource = getattr(context.resources, self.resource_key)
             arguments = self.arguments(Window.from_context(context))
+            read = read_up_to(context.instance)
             invocation = dbt.cli(arguments, context=context)
-            yield from invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False)
+            for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
+                yield _tagged(event, read) if isinstance(event, Output) else event
             invocation.close()
 
         return build
@@ -109,6 +116,7 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
             first, last = (partitions_def.time_window_for_partition_key(str(key)) for key in (keys[0], keys[-1]))
             window = Window(first.start, last.end, by_date=is_by_date(partitions_def))
         dbt: DbtResource = getattr(context.resources, build.resource_key)
+        read = read_up_to(context.instance)
         invocation = dbt.cli(
             [*build.arguments(window), "--full-refresh"],
             context=context,
@@ -118,7 +126,7 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
         )
         for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
             if isinstance(event, AssetMaterialization):
-                yield from _of_each_partition(build, event, keys)
+                yield from _of_each_partition(build, event, keys, read)
             else:
                 context.log_event(cast("Any", event))  # a check's evaluation is taken, and missing in the annotation
         invocation.close()
@@ -130,11 +138,26 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
     return full_refresh
 
 
+def read_up_to(instance: DagsterInstance) -> Mapping[str, str]:
+    """Return the tag that says which materializations a build could have read: those up to now.
+
+    An upstream may be loaded while a build goes on. What the build then records is the newer of the two, and holds the
+    older rows; by this tag the sensor that heals sees it.
+    """
+    return {READ_UP_TO: str(instance.event_log_storage.get_maximum_record_id() or 0)}
+
+
+def _tagged(output: Output[Any], tags: Mapping[str, str]) -> Output[Any]:
+    return Output(
+        output.value, output.output_name, output.metadata, output.data_version, tags={**(output.tags or {}), **tags}
+    )
+
+
 def _of_each_partition(
-    build: GroupBuild, event: AssetMaterialization, keys: Sequence[str | None]
+    build: GroupBuild, event: AssetMaterialization, keys: Sequence[str | None], read: Mapping[str, str]
 ) -> Iterator[AssetMaterialization]:
     unique_id = str(event.metadata["unique_id"].value)
     version = build.translator.get_asset_spec(build.plan.manifest, unique_id, build.project).code_version
-    tags = {_CODE_VERSION_TAG: version} if version else None
+    tags = {**read, **({_CODE_VERSION_TAG: version} if version else {})}
     for key in keys:
         yield AssetMaterialization(event.asset_key, metadata=event.metadata, partition=key, tags=tags)

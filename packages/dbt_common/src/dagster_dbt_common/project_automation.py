@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from dagster_dbt_common.automation import Automation, Upstreams
@@ -53,16 +52,16 @@ class ProjectAutomation:
         """Return what the condition of an asset needs to know of its upstreams."""
         lineage, configs = self._plan.lineage, self._plan.configs
         stored = lineage.stored(unique_id)
-        followers = {}
+        followers = []
         # Below a single table there is nothing to wait for: its own update is what sets the asset off.
         for above in lineage.stored_ancestors(unique_id) if len(stored) > 1 else ():
             zones = {configs[each].timezone for each in (unique_id, above) if each in configs}
             # Dagster maps no windows between time zones.
             if self._follows_like(above, unique_id) and len(zones) <= 1:
-                followers[self._key_of(above)] = above in configs
+                followers.append(self._key_of(above))
         return Upstreams(
             partitioned=unique_id in configs,
-            followers=dict(islice(followers.items(), _MOST_WAITED_FOR)),
+            followers=followers[:_MOST_WAITED_FOR],
             tested_views=[
                 self._key_of(view)
                 for view in lineage.views(unique_id)
@@ -80,14 +79,14 @@ class ProjectAutomation:
                 continue
             config = plan.configs.get(unique_id)
             meta = dagster_meta(plan.manifest["nodes"][unique_id])
-            only_there = lineage.is_view(unique_id) and unique_id not in plan.tested
             found.append(
                 Follower(
                     asset=self._stored(unique_id),
-                    upstreams=[] if only_there else [self._stored(above) for above in lineage.stored(unique_id)],
+                    upstreams=[self._stored(above) for above in lineage.stored(unique_id)],
                     views=self.upstreams(unique_id).tested_views,
                     lookback=config.lookback if config else 0,
                     last_only=meta.get("partitioned_upstreams") == "last",
+                    only_missing=lineage.is_view(unique_id) and unique_id not in plan.tested,
                     schedule=(automation.cron, automation.timezone) if automation.kind == "cron" else None,
                 )
             )

@@ -23,6 +23,42 @@ Partition = str | None
 
 
 @dataclass(frozen=True)
+class Made:
+    """The latest materialization of a partition.
+
+    Args:
+        id: its storage id.
+        read_up_to: the newest storage id when its build began; its own where nobody recorded that.
+    """
+
+    id: int
+    read_up_to: int
+
+    def is_newer_than(self, reader: Made | None) -> bool:
+        """Return whether a reader of this was made before it, or began before it was there.
+
+        What one run makes has one beginning, and is read within the run.
+        """
+        if reader is None or self.id > reader.id:
+            return True
+        return self.id > reader.read_up_to and self.read_up_to != reader.read_up_to
+
+
+@dataclass(frozen=True)
+class History:
+    """What an instance knows of the assets.
+
+    Args:
+        made: the latest materialization of each partition of each asset.
+        unsaid: the assets that have partitions which their reader's project does not say: of these, `made` has only
+            the latest one, under None.
+    """
+
+    made: Mapping[AssetKey, Mapping[Partition, Made]]
+    unsaid: frozenset[AssetKey] = frozenset()
+
+
+@dataclass(frozen=True)
 class Stored:
     """An asset as far as storage ids go.
 
@@ -41,12 +77,12 @@ class Follower:
 
     Args:
         asset: the asset.
-        upstreams: the tables and sources that it reads, directly or through views; none for what is behind only when it
-            is missing, a seed or a view without tests.
+        upstreams: the tables and sources that it reads, directly or through views; none for a seed.
         views: the views with tests that it reads through, which it waits for.
         lookback: how many earlier partitions of an upstream of the same partitions it reads.
         last_only: whether, without partitions itself, it reads only the last partition of its upstreams.
         schedule: the cron and time zone at whose ticks it follows; None for at once.
+        only_missing: whether it is behind only where it is missing, as a view without tests is.
     """
 
     asset: Stored
@@ -55,6 +91,7 @@ class Follower:
     lookback: int = 0
     last_only: bool = False
     schedule: tuple[str, str] | None = None
+    only_missing: bool = False
 
     def reads(self, partition: Partition, upstream: Stored, calendars: Calendars) -> Sequence[Partition]:
         """Return the upstream partitions that a partition reads, of those that exist by now."""
@@ -92,52 +129,48 @@ class Behind:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def all_behind(
-    followers: Sequence[Follower], ids: Mapping[AssetKey, Mapping[Partition, int]], calendars: Calendars
-) -> Mapping[AssetKey, Behind]:
+def all_behind(followers: Sequence[Follower], history: History, calendars: Calendars) -> Mapping[AssetKey, Behind]:
     """Return what is behind, by asset; an asset of which nothing is, is left out.
 
     Args:
         followers: the assets, each after what it is made from.
-        ids: the storage ids, of their upstreams too.
+        history: what was made, of their upstreams too.
         calendars: what partitions there are.
     """
     found: dict[AssetKey, Behind] = {}
     for follower in followers:
-        behind = _behind(follower, ids, found, calendars)
+        behind = _behind(follower, history, found, calendars)
         if behind.partitions or behind.blocked:
             found[follower.asset.key] = behind
     return found
 
 
-def _behind(
-    follower: Follower,
-    ids: Mapping[AssetKey, Mapping[Partition, int]],
-    found: Mapping[AssetKey, Behind],
-    calendars: Calendars,
-) -> Behind:
-    own = ids.get(follower.asset.key, {})
+def _behind(follower: Follower, history: History, found: Mapping[AssetKey, Behind], calendars: Calendars) -> Behind:
+    own = history.made.get(follower.asset.key, {})
     waits_for_view = any(view in found for view in follower.views)
     partitions: dict[Partition, int] = {}
     blocked = set()
     definition = follower.asset.partitions_def
+    # Of unsaid partitions nobody can tell which one was updated: these are left to the conditions.
+    upstreams = [each for each in follower.upstreams if definition is None or each.key not in history.unsaid]
     for partition in calendars.of(definition).keys if definition else [None]:
-        mine = own.get(partition, -1)
-        # What has no upstreams, a seed, is behind where it is missing.
-        newest, complete, waits = -1 if follower.upstreams else 0, True, waits_for_view
-        for upstream in follower.upstreams:
-            theirs = ids.get(upstream.key, {})
+        mine = own.get(partition)
+        if mine is not None and follower.only_missing:
+            continue
+        newer, complete, waits = [] if follower.upstreams else [0] * (mine is None), True, waits_for_view
+        for upstream in upstreams:
+            theirs = history.made.get(upstream.key, {})
             read = follower.reads(partition, upstream, calendars)
             there = [theirs[each] for each in read if each in theirs]
-            newest = max([newest, *there])
-            complete = complete and (bool(there) if definition is None else len(there) == len(read))
+            newer += [made.id for made in there if made.is_newer_than(mine)]
+            complete = complete and bool(there)
             above = found.get(upstream.key)
             if above is not None:
                 waits = waits or any(each in above.partitions or each in above.blocked for each in read)
         if waits:
             blocked.add(partition)
-        elif newest > mine and (complete or mine >= 0):
-            partitions[partition] = newest
+        elif newer and complete:
+            partitions[partition] = max(newer)
     return Behind(partitions, frozenset(blocked))
 
 

@@ -6,11 +6,13 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from dagster import (
     AssetCheckKey,
     AssetKey,
+    AssetRecordsFilter,
     AssetSelection,
     DagsterEventType,
     DagsterRunStatus,
@@ -25,8 +27,8 @@ from dagster import (
     sensor,
 )
 
-from dagster_dbt_common.group_build import FULL_REFRESH
-from dagster_dbt_common.reconcile import Behind, Calendars, Follower, Partition, all_behind
+from dagster_dbt_common.group_build import FULL_REFRESH, READ_UP_TO
+from dagster_dbt_common.reconcile import Behind, Calendars, Follower, History, Made, Partition, all_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +41,11 @@ INTERVAL_SECONDS = 60
 _TRIES = (2, 6, 14)
 """At which look at the same thing it is requested: at the second, and twice again if that did not help."""
 
+_LATER_TRIES = 60
+"""After the last of these it is requested at each sixtieth look, once an hour: its model may have been mended."""
+
 _RANGES_A_LOOK = 20
+_RECORDS_A_LOOK = 1000
 _BACKFILLS_A_LOOK = 20
 _BACKFILL_GOES_ON = ("REQUESTED", "CANCELING")
 _LONGEST_SCHEDULE = timedelta(days=366)
@@ -68,15 +74,15 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
     """Return the sensor that requests what has stayed behind its upstreams.
 
     Conditions remember what was updated since they last looked. It heals what that memory loses: an upstream updated
-    after its reader inside one tick; all that was pending when a reload changed a condition or the graph; what was
-    updated while no daemon ran, or before a model had a condition; a run that failed, was cancelled, or was never
-    launched. It has no such memory: it compares the storage ids of materializations, and requests a partition that is
-    older than one that it reads.
+    after its reader inside one tick, or while its reader was being built; all that was pending when a reload changed a
+    condition or the graph; what was updated while no daemon ran, or before a model had a condition; a run that failed,
+    was cancelled, or was never launched. It has no such memory: it compares the storage ids of materializations, and
+    requests a partition that is older than one that it reads.
 
     It looks once a minute and gives the conditions their turn: it requests what two looks found behind for the same
     reason, with no run or backfill of it or its upstreams under way, no upstream behind, and no blocking check failed
     in the run that made an upstream. Where that does not help, a failing model for one, it tries again after 4 and 8
-    further looks, and then not before something changes. An asset that follows a schedule is behind from its next tick
+    further looks, and then once an hour. An asset that follows a schedule is behind from its next tick
     on. Neighbouring partitions are one run.
 
     Args:
@@ -84,7 +90,7 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
         followers: the assets, each after what it is made from.
     """
     keys = [follower.asset.key for follower in followers]
-    calendars = Calendars()
+    calendars, histories = Calendars(), Histories()
 
     @sensor(
         name=name,
@@ -96,7 +102,7 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
     def reconcile(context: SensorEvaluationContext) -> SensorResult | SkipReason:
         seen = {key: _Sight(*sight) for key, sight in json.loads(context.cursor or "{}").items()}
         calendars.refresh()
-        behind = all_behind(followers, storage_ids(context.instance, followers), calendars)
+        behind = all_behind(followers, histories.read(context.instance, followers), calendars)
         gates = _Gates(context.instance, now=datetime.now(UTC))
         sights: dict[AssetKey, _Sight] = {}
         due: list[Follower] = []
@@ -108,7 +114,7 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
             looks = sight.looks if sight and sight.mark == found.mark else 0
             if gates.open(follower):
                 looks += 1
-                if looks in _TRIES:
+                if looks in _TRIES or (looks > _TRIES[-1] and looks % _LATER_TRIES == 0):
                     due.append(follower)
             sights[follower.asset.key] = _Sight(found.mark, looks)
         cursor = json.dumps({key.to_user_string(): (sight.mark, sight.looks) for key, sight in sights.items()})
@@ -120,21 +126,41 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
     return reconcile
 
 
-def storage_ids(instance: DagsterInstance, followers: Sequence[Follower]) -> Mapping[AssetKey, Mapping[Partition, int]]:
-    """Return the storage id of the latest materialization of each partition of the assets and of their upstreams."""
-    stored = {each.key: each for follower in followers for each in (follower.asset, *follower.upstreams)}
-    ids: dict[AssetKey, Mapping[Partition, int]] = {}
-    for record in instance.get_asset_records(list(stored)):
-        key = record.asset_entry.asset_key
-        latest = record.asset_entry.last_materialization_storage_id
-        if latest is not None:
-            partitioned = stored[key].partitions_def is not None
-            ids[key] = dict(_by_partition(instance, key)) if partitioned else {None: latest}
-    return ids
+class Histories:
+    """Reads what an instance knows of the assets, and remembers which materializations each build could have read."""
 
+    def __init__(self) -> None:
+        self._read_up_to: dict[AssetKey, dict[int, int]] = defaultdict(dict)
 
-def _by_partition(instance: DagsterInstance, key: AssetKey) -> Iterator[tuple[Partition, int]]:
-    yield from instance.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION).items()
+    def read(self, instance: DagsterInstance, followers: Sequence[Follower]) -> History:
+        """Return the latest materialization of each partition of the assets and of their upstreams."""
+        stored = {each.key: each for follower in followers for each in (follower.asset, *follower.upstreams)}
+        made: dict[AssetKey, Mapping[Partition, Made]] = {}
+        unsaid = set()
+        for record in instance.get_asset_records(list(stored)):
+            key, last = record.asset_entry.asset_key, record.asset_entry.last_materialization_record
+            if last is None:
+                continue
+            self._learn(instance, key)
+            if stored[key].partitions_def is None:
+                made[key] = {None: self._made(key, last.storage_id)}
+                if last.partition_key is not None:
+                    unsaid.add(key)
+            else:
+                ids = instance.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION)
+                made[key] = {partition: self._made(key, storage_id) for partition, storage_id in ids.items()}
+        return History(made, frozenset(unsaid))
+
+    def _made(self, key: AssetKey, storage_id: int) -> Made:
+        return Made(storage_id, self._read_up_to[key].get(storage_id, storage_id))
+
+    def _learn(self, instance: DagsterInstance, key: AssetKey) -> None:
+        """Read the tags of the materializations since the last time; of very old ones, nobody asks any more."""
+        known = self._read_up_to[key]
+        since = AssetRecordsFilter(key, after_storage_id=max(known, default=None))
+        for record in instance.fetch_materializations(since, limit=_RECORDS_A_LOOK).records:
+            tags = record.asset_materialization.tags if record.asset_materialization else None
+            known[record.storage_id] = int((tags or {}).get(READ_UP_TO, record.storage_id))
 
 
 class _Gates:
@@ -230,17 +256,14 @@ def _requests(
     for follower in due:
         key = follower.asset.key
         together[follower.asset.partitions_def, behind[key].mark].append(key)
-    requested = 0
     for (definition, mark), keys in together.items():
         looks = max(sights[key].looks for key in keys)
         run_key = f"{name}:{'+'.join(sorted(key.to_user_string() for key in keys))}:{mark}:{looks}"
         if definition is None:
             yield RunRequest(run_key=run_key, asset_selection=keys)
             continue
-        for first, last in calendars.of(definition).ranges(behind[keys[0]].partitions):
-            if requested == _RANGES_A_LOOK:
-                return
-            requested += 1
+        # What is left of very many ranges has another mark at the next look.
+        for first, last in islice(calendars.of(definition).ranges(behind[keys[0]].partitions), _RANGES_A_LOOK):
             tags = {_RANGE_START: first, _RANGE_END: last}
             yield RunRequest(run_key=f"{run_key}:{first}:{last}", asset_selection=keys, tags=tags)
 

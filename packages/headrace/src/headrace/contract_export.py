@@ -47,7 +47,7 @@ def location_entries(root: Path) -> Mapping[str, LocationEntry]:
         root: the folder of `workspace.yaml`.
 
     Raises:
-        UserError: an entry names nothing to load.
+        UserError: an entry names nothing to load, or there is none that Python can load.
     """
     file = root / "workspace.yaml"
     entries = {}
@@ -56,17 +56,42 @@ def location_entries(root: Path) -> Mapping[str, LocationEntry]:
             if kind in (*_ENTRIES, "python_file"):
                 found = _entry(kind, said, root)
                 entries[found.name] = found
+            elif kind != "grpc_server":
+                known = ", ".join((*_ENTRIES, "python_file", "grpc_server"))
+                raise UserError(f"{file}: {kind} is no kind of code location: write one of {known}")
+    if not entries:
+        raise UserError(f"{file}: no code location that Python can load: name one, such as `python_module`")
     return entries
 
 
 def export_contracts(workspace: Workspace, entries: Sequence[LocationEntry]) -> Mapping[str, str]:
-    """Return the contract of each location as the JSON of `contract_script.py`; two are loaded at a time.
+    """Return the contract of each location as the JSON of `contract_script.py`.
 
     Raises:
         click.ClickException: a location does not load; the message has the cause of the first one.
     """
-    with TemporaryDirectory(prefix="headrace-contract-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
-        texts = list(pool.map(lambda entry: _export(workspace, entry, Path(folder)), entries))
+    return describe(workspace, entries, _SCRIPT)
+
+
+def describe(
+    workspace: Workspace,
+    entries: Sequence[LocationEntry],
+    script: Path,
+    environment: Mapping[str, str] | None = None,
+) -> Mapping[str, str]:
+    """Return what a script writes of each location that it loads; two are loaded at a time.
+
+    Args:
+        workspace: where they are.
+        entries: the locations.
+        script: a script with the arguments of `contract_script.py`.
+        environment: variables for the script, besides those of this process and the workspace.
+
+    Raises:
+        click.ClickException: a location does not load; the message has the cause of the first one.
+    """
+    with TemporaryDirectory(prefix="headrace-location-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
+        texts = list(pool.map(lambda entry: _run(workspace, entry, script, environment or {}, Path(folder)), entries))
     return {entry.name: text for entry, text in zip(entries, texts, strict=True)}
 
 
@@ -97,13 +122,13 @@ def _entry(kind: str, said: Any, root: Path) -> LocationEntry:
     )
 
 
-def _export(workspace: Workspace, entry: LocationEntry, folder: Path) -> str:
+def _run(workspace: Workspace, entry: LocationEntry, script: Path, environment: Mapping[str, str], folder: Path) -> str:
     out = folder / f"{entry.name.replace(os.sep, '_')}.json"
     bin_folder = str(Path(entry.interpreter).parent)
     try:
         result = subprocess.run(  # noqa: S603 - the interpreter that the workspace names
             [
-                *(entry.interpreter, str(_SCRIPT), "--location", entry.name, *entry.target),
+                *(entry.interpreter, str(script), "--location", entry.name, *entry.target),
                 *("--working-directory", str(entry.working_directory.resolve()), "--root", str(workspace.root)),
                 *("--out", str(out)),
             ],
@@ -112,6 +137,7 @@ def _export(workspace: Workspace, entry: LocationEntry, folder: Path) -> str:
             env={
                 **os.environ,
                 **workspace.environment(),
+                **environment,
                 "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             },
             stdin=subprocess.DEVNULL,

@@ -46,7 +46,7 @@ import dagster as dg
 from dagster.components.definitions import LazyDefinitions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
 VERSION = 1
@@ -106,13 +106,13 @@ class Location:
 
     def __init__(self, name: str, repository: dg.RepositoryDefinition, root: Path, module_file: str | None) -> None:
         self._name = name
-        self._graph = repository.asset_graph
+        self.graph = repository.asset_graph
         self._root = root
         self._module_file = module_file or name
 
     def contract(self) -> Mapping[str, Any]:
         """Return the contract, as the module's docstring describes it."""
-        nodes = [self._graph.get(key) for key in sorted(self._graph.get_all_asset_keys())]
+        nodes = [self.graph.get(key) for key in sorted(self.graph.get_all_asset_keys())]
         return {
             "version": VERSION,
             "location": self._name,
@@ -129,7 +129,7 @@ class Location:
             "key": node.key.to_user_string(),
             "partitions": partitions(node.partitions_def),
             "columns": columns(node.metadata),
-            "blocking_checks": sorted(key.name for key in node.check_keys if self._graph.get(key).blocking),
+            "blocking_checks": sorted(key.name for key in node.check_keys if self.graph.get(key).blocking),
             "file": self._file(node.metadata),
         }
 
@@ -156,7 +156,7 @@ class Location:
             if key in seen:
                 continue
             seen.add(key)
-            reader = self._graph.get(key)
+            reader = self.graph.get(key)
             if reader.is_virtual:
                 waiting.extend((child, "virtual") for child in reader.child_keys)
             else:
@@ -240,8 +240,8 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, dg.MetadataValue) else value
 
 
-def main() -> None:
-    """Load the location that the arguments name, and write its contract to `--out`."""
+def main(describe: Callable[[Location], Mapping[str, Any]] = Location.contract) -> None:
+    """Load the location that the arguments name, and write its description to `--out`."""
     parser = argparse.ArgumentParser()
     for option in ("--location", "--module", "--file", "--attribute", "--working-directory", "--root", "--out"):
         parser.add_argument(option)
@@ -259,7 +259,7 @@ def main() -> None:
         module = importlib.import_module(arguments.module)
     repository = loaded(module, arguments.attribute)
     location = Location(arguments.location, repository, Path(arguments.root), module.__file__)
-    text = json.dumps(location.contract(), indent=2, ensure_ascii=False)
+    text = json.dumps(describe(location), indent=2, ensure_ascii=False)
     Path(arguments.out).write_text(f"{text}\n", encoding="utf-8")
 
 

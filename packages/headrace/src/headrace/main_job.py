@@ -15,6 +15,7 @@ import requests
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from headrace.build_plan import BuildPlan, History, Partition, plan_build
+from headrace.dead_runs import DeadRuns
 from headrace.local_daemon import AssetNode, LocalDaemon
 from headrace.run_progress import Progress
 from headrace.run_report import BACKFILL_TAG, RunReport
@@ -113,7 +114,7 @@ class MainJob:
         self._instance = instance
         self._daemon = daemon
         self._url = url
-        self._pids: dict[str, int] = {}
+        self._dead_runs = DeadRuns(instance)
 
     def plan(self, first: date, last: date, *, everything: bool) -> BuildPlan:
         """Return what has to be built for the days from `first` to `last`, both included.
@@ -142,7 +143,7 @@ class MainJob:
         report = RunReport(self._instance, backfill_id, plan)
         try:
             while True:
-                self._mend_dead_runs(backfill_id)
+                self._dead_runs.mend({BACKFILL_TAG: backfill_id})
                 if not self._unfinished_runs(backfill_id):
                     self._daemon.advance_backfills()
                 self._daemon.launch_queued_runs()
@@ -183,33 +184,6 @@ class MainJob:
             if not self._unfinished_runs(backfill_id):
                 return
             sleep(_TICK_SECONDS)
-
-    def _mend_dead_runs(self, backfill_id: str) -> None:
-        """Fail the runs whose process is gone, as after SIGKILL, and free the pool slots of runs that have ended.
-
-        Dagster's daemon does both, with a launcher that can be asked for health; the local one can not.
-        """
-        started = RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=[DagsterRunStatus.STARTED])
-        for run in self._instance.get_runs(started):
-            pid = self._pid(run.run_id)
-            if pid and not Path("/proc", str(pid)).exists() and Path("/proc").is_dir():
-                self._instance.report_run_failed(run, f"its process, {pid}, is gone: it was killed")
-        storage = self._instance.event_log_storage
-        for run_id in storage.get_concurrency_run_ids():
-            holder = self._instance.get_run_by_id(run_id)
-            if holder is None or holder.is_finished:
-                storage.free_concurrency_slots_for_run(run_id)
-
-    def _pid(self, run_id: str) -> int | None:
-        """Return the process of a run, which Dagster's launcher says in the run's first events."""
-        if run_id not in self._pids:
-            stored = self._instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT, limit=20)
-            for record in stored.records:
-                event = record.event_log_entry.dagster_event
-                if event and "pid" in event.engine_event_data.metadata:
-                    self._pids[run_id] = int(str(event.engine_event_data.metadata["pid"].value))
-                    break
-        return self._pids.get(run_id)
 
     def _unfinished_runs(self, backfill_id: str) -> Sequence[str]:
         return self._instance.get_run_ids(RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=_UNFINISHED))
