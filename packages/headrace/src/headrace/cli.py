@@ -7,6 +7,7 @@ import click
 from headrace.user_errors import OneLineGroup
 
 _COMMANDS = {
+    "affected": ("headrace.affected", "affected"),
     "contract": ("headrace.contract_command", "contract"),
     "demo-data": ("headrace.demo_data", "demo_data"),
     "init": ("headrace.init", "init"),

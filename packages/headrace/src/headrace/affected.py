@@ -1,0 +1,84 @@
+"""The command `headrace affected`: what a change needs to have tested, deployed, built and checked."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from headrace.affected_dbt import Revisions, affected_data
+from headrace.affected_members import Difference, touched
+from headrace.affected_report import Affected, as_github, as_json, as_text
+from headrace.git_changes import WORKING_TREE, Repository
+from headrace.user_errors import OneLineCommand, UserError
+from headrace.workspace_revision import LOCK, WORKSPACE
+
+DEFAULT_BASE = "origin/main"
+
+Purpose = Literal["test", "deploy", "dbt"]
+
+
+@click.command("affected", cls=OneLineCommand)
+@click.option("--base", metavar="REV", help=f"What to compare with; where HEAD left {DEFAULT_BASE} by default.")
+@click.option("--head", default="HEAD", show_default=True, metavar="REV", help="The revision with the change.")
+@click.option("--for", "purpose", type=click.Choice(["test", "deploy", "dbt"]), help="What it is asked for.")
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json", "github"]), default="text", help="How to say it."
+)
+@click.option("--explain", is_flag=True, help="Say for each member by which files it is touched.")
+@click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="The manifest before; else it is made.")
+def affected(
+    *, base: str | None, head: str, purpose: Purpose | None, output: str, explain: bool, state: Path | None
+) -> None:
+    """Print which members, locations, dbt nodes and assets a change affects.
+
+    Uncommitted changes and untracked files count where the head is what is checked out. With --for test or --for deploy
+    neither dbt nor a location is started, and the members are those to test, or those whose deployed code changed.
+    """
+    root = _root()
+    repository = Repository(root)
+    head_commit = repository.commit(head)
+    base_commit = repository.commit(base) if base else repository.merge_base(DEFAULT_BASE, head)
+    revisions = Revisions(
+        repository=repository,
+        base=base_commit,
+        head=WORKING_TREE if head_commit == repository.commit("HEAD") else head_commit,
+        state=state,
+    )
+    answer = _answer(revisions, purpose)
+    if output == "json":
+        click.echo(as_json(answer))
+    elif output == "github":
+        click.echo(as_github(answer))
+    else:
+        click.echo(as_text(answer, purpose=purpose, explain=explain))
+
+
+def _answer(revisions: Revisions, purpose: Purpose | None) -> Affected:
+    difference = Difference.between(revisions.repository, revisions.base, revisions.head)
+    if difference.lock is None:
+        raise UserError(f"{revisions.repository.root / LOCK}: no lock of uv to read: run `uv lock`, and commit it")
+    deployed = touched(difference, tested=False)
+    members = deployed if purpose == "deploy" else touched(difference, tested=True)
+    locations = [
+        location.name
+        for location in difference.locations
+        # What an unknown member is of, any change may be of.
+        if location.member in deployed or (location.member is None and deployed)
+    ]
+    nodes, assets = affected_data(difference, deployed, revisions) if purpose in (None, "dbt") else ([], [])
+    return Affected(
+        members=sorted(members),
+        deploy=sorted(locations),
+        dbt=nodes,
+        assets=assets,
+        contracts=bool(locations) or "headrace" in deployed,
+        reasons=members,
+    )
+
+
+def _root() -> Path:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / WORKSPACE).is_file() or (folder / LOCK).is_file():
+            return folder
+    raise UserError(f"no folder at or above {here} holds {WORKSPACE} or {LOCK}: go to a Headrace workspace")

@@ -1,0 +1,160 @@
+"""Which nodes of a dbt project a change affects, from the manifests of both revisions."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from posixpath import normpath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import yaml
+
+from headrace.dbt_command import Dbt, read_manifest
+from headrace.dbt_sources import sources_declared_otherwise
+from headrace.dbt_state import all_nodes, bears_on_every_node, missed, with_children
+from headrace.user_errors import UserError
+from headrace.uv_lock import Lock
+
+PROJECT = "dbt_project.yml"
+
+
+@dataclass(frozen=True)
+class DbtProject:
+    """A dbt project of the workspace.
+
+    Args:
+        folder: its folder, relative to the workspace's root.
+        members: the members that it belongs to.
+    """
+
+    folder: str
+    members: Collection[str]
+
+    def inside(self, paths: Collection[str]) -> set[str]:
+        """Return those of these paths that are in the project, relative to its folder."""
+        prefix = "" if self.folder == "." else f"{self.folder}/"
+        return {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class AffectedNodes:
+    """What a change affects of a project.
+
+    Args:
+        nodes: unique ids.
+        macro_files: the files of its macros, relative to the workspace's root; some are in other members.
+    """
+
+    nodes: set[str]
+    macro_files: set[str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The two sides that are compared.
+
+    Args:
+        head: the folder of the workspace as it is now.
+        base: checks the workspace out as it was, and gives its folder.
+        state: the folder of the manifest before, where there is one; else it is made at the base.
+        changed: the changed files, relative to the workspace's root.
+        texts: gives the texts before and now of those of these files that were or are there.
+    """
+
+    head: Path
+    base: Callable[[], AbstractContextManager[Path]]
+    state: Path | None
+    changed: Collection[str]
+    texts: Callable[[Collection[str]], tuple[Mapping[str, str], Mapping[str, str]]]
+
+    def declarations(self, project: DbtProject) -> tuple[Collection[str], Collection[str]]:
+        """Return the texts before and now of the project's YAML files that changed."""
+        files = [path for path in self.changed if path.endswith((".yml", ".yaml")) and project.inside([path])]
+        before, now = self.texts(files)
+        return before.values(), now.values()
+
+
+def affected_nodes(project: DbtProject, comparison: Comparison, dbt: Dbt, *, everything: bool) -> AffectedNodes:
+    """Return the nodes that changed, with all that depends on them.
+
+    They are all of them where there is no manifest to compare with: the project is new, or could not be parsed.
+
+    Args:
+        project: the project.
+        comparison: what is compared.
+        dbt: the command.
+        everything: whether something changed that bears on every node, such as the version of dbt.
+
+    Raises:
+        click.ClickException: dbt can not parse the project as it is now.
+        UserError: the folder of the manifest before has none.
+    """
+    folder = comparison.head / project.folder
+    changed = project.inside(comparison.changed)
+    if comparison.state and not (comparison.state / "manifest.json").is_file():
+        raise UserError(f"--state {comparison.state}: there is no manifest.json: give the target folder of a dbt run")
+    with TemporaryDirectory(prefix="headrace-dbt-") as temporary:
+        before, now = Path(temporary) / "before", Path(temporary) / "now"
+        state = None if everything else comparison.state or _parsed_base(project, comparison, dbt, before)
+        if state is None:
+            head = dbt.parse(folder, now, root=comparison.head)
+            return AffectedNodes(all_nodes(head), _macro_files(project, head))
+        modified = dbt.modified(folder, now, state, root=comparison.head)
+        base, head = read_manifest(state), read_manifest(now)
+    sources = sources_declared_otherwise(*comparison.declarations(project), head["metadata"]["project_name"])
+    nodes = (modified - head["sources"].keys()) | (sources & head["sources"].keys()) | missed(base, head, changed)
+    files = _macro_files(project, base) | _macro_files(project, head)
+    return AffectedNodes(with_children(nodes, head), files)
+
+
+def is_engine_changed(base: Lock, head: Lock, members: Collection[str]) -> bool:
+    """Return whether these members have another dbt now: dbt-core, an adapter, or the database's own client.
+
+    Args:
+        base: the lock before.
+        head: the lock now.
+        members: their names.
+    """
+    for member in members:
+        if member not in base.members or member not in head.members:
+            return True
+        before, now = base.closure(member, tested=False), head.closure(member, tested=False)
+        packages = {name for name in (*before.packages, *now.packages) if name.startswith("dbt-")}
+        for lock in (base, head):
+            for name in list(packages):
+                needs = lock.dependencies(name)
+                # An adapter is what depends on dbt-adapters, as dbt-core does.
+                packages |= set(needs) if "dbt-adapters" in needs and name != "dbt-core" else set()
+        if any(before.packages.get(name) != now.packages.get(name) for name in packages):
+            return True
+    return False
+
+
+def is_configured_otherwise(before: str | None, after: str | None) -> bool:
+    """Return whether two texts of a `dbt_project.yml` differ in what bears on every node."""
+    try:
+        sides: Sequence[Mapping[str, Any]] = [yaml.safe_load(text or "") or {} for text in (before, after)]
+        return bears_on_every_node(*sides)
+    except (yaml.YAMLError, AttributeError):
+        return True
+
+
+def _parsed_base(project: DbtProject, comparison: Comparison, dbt: Dbt, target: Path) -> Path | None:
+    """Parse the project at the base into a folder; None where there it is none, or dbt can not parse it."""
+    with comparison.base() as root:
+        if not (root / project.folder / PROJECT).is_file():
+            return None
+        try:
+            dbt.parse(root / project.folder, target, root=root)
+        except click.ClickException as error:
+            click.echo(f"the base can not be compared, so every dbt node counts: {error.format_message()}", err=True)
+            return None
+    return target
+
+
+def _macro_files(project: DbtProject, manifest: Mapping[str, Any]) -> set[str]:
+    name = manifest["metadata"]["project_name"]
+    files = {macro["original_file_path"] for macro in manifest["macros"].values() if macro["package_name"] == name}
+    return {normpath(str(PurePosixPath(project.folder) / file)) for file in files}

@@ -1,0 +1,131 @@
+"""What two dbt manifests say changed, where dbt's own `state:modified` does not: pure comparison."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+Manifest = Mapping[str, Any]
+
+# Configs of nodes, which dbt compares, and what says no more than where files are, which its parser follows. Sources,
+# which are compared as they are declared, are not among them.
+_COMPARED_BY_DBT = {
+    *("models", "seeds", "snapshots", "data_tests", "tests", "unit_tests", "exposures", "metrics"),
+    *("semantic-models", "saved-queries", "functions", "groups", "selectors"),
+    *("model-paths", "seed-paths", "snapshot-paths", "test-paths", "macro-paths", "analysis-paths", "docs-paths"),
+    *("asset-paths", "function-paths", "clean-targets", "target-path", "log-path", "packages-install-path"),
+    *("version", "config-version", "require-dbt-version", "restrict-access"),
+}
+_OF_EVERY_NODE = ("generate_schema_name", "generate_alias_name", "generate_database_name")
+
+
+def missed(base: Manifest, head: Manifest, changed: Collection[str]) -> set[str]:
+    """Return the head's nodes that changed and that `state:modified` leaves out.
+
+    - It compares a seed above 1 MiB by its path alone.
+    - It does not see that a `ref` leads elsewhere, as that of a model whose latest version is another one now.
+    - It follows the macros that a node calls, not those that dbt calls by their name: materializations, incremental
+      strategies, names of schemas.
+
+    Args:
+        base: the manifest before.
+        head: the manifest now.
+        changed: the changed files, relative to the project's folder.
+    """
+    nodes = _nodes(head)
+    before = _nodes(base)
+    found = {
+        unique_id
+        for unique_id, node in nodes.items()
+        if unique_id in before
+        and (
+            _reads(node) != _reads(before[unique_id])
+            or (node["resource_type"] == "seed" and node["original_file_path"] in changed)
+        )
+    }
+    return found | _by_macros(base, head)
+
+
+def bears_on_every_node(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether two versions of a `dbt_project.yml` differ in what dbt compares for no node, such as `vars`."""
+    return any(before.get(key) != after.get(key) for key in (before.keys() | after.keys()) - _COMPARED_BY_DBT)
+
+
+def all_nodes(manifest: Manifest) -> set[str]:
+    """Return every node, source, exposure and unit test."""
+    return set(manifest["child_map"])
+
+
+def with_children(nodes: Iterable[str], manifest: Manifest) -> set[str]:
+    """Return nodes with all that depends on them, tests and exposures too."""
+    found: set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        unique_id = waiting.pop()
+        if unique_id not in found:
+            found.add(unique_id)
+            waiting.extend(manifest["child_map"].get(unique_id, ()))
+    return found
+
+
+def _nodes(manifest: Manifest) -> Mapping[str, Mapping[str, Any]]:
+    return {**manifest["nodes"], **manifest["exposures"], **manifest["unit_tests"]}
+
+
+def _reads(node: Mapping[str, Any]) -> Collection[str]:
+    return sorted(node.get("depends_on", {}).get("nodes", ()))
+
+
+def _by_macros(base: Manifest, head: Manifest) -> set[str]:
+    """Return the head's nodes below a changed macro; all of them where none is: who calls it is not to be told."""
+    texts = [{key: macro["macro_sql"] for key, macro in manifest["macros"].items()} for manifest in (base, head)]
+    changed = {key for key in texts[0].keys() | texts[1].keys() if texts[0].get(key) != texts[1].get(key)}
+    if not changed:
+        return set()
+    calls = [_callers(manifest) for manifest in (base, head)]
+    found: set[str] = set()
+    for macro in changed:
+        callers = {node for called in calls for node in _above(macro, called)}
+        if not any(not caller.startswith("macro.") for caller in callers):
+            return all_nodes(head)
+        found |= callers
+    return found & all_nodes(head)
+
+
+def _callers(manifest: Manifest) -> Mapping[str, Collection[str]]:
+    """Return for each macro the macros and nodes that call it, or for which dbt calls it."""
+    by_name = defaultdict(list)
+    for key, macro in manifest["macros"].items():
+        by_name[macro["name"]].append(key)
+    adapter = manifest["metadata"]["adapter_type"]
+    callers = defaultdict(set)
+    for key, caller in {**manifest["macros"], **_nodes(manifest)}.items():
+        for macro in caller.get("depends_on", {}).get("macros", ()):
+            callers[macro].add(key)
+    for key, node in manifest["nodes"].items():
+        for name in _called_for(node["config"], adapter):
+            for macro in by_name[name]:
+                callers[macro].add(key)
+    return callers
+
+
+def _called_for(config: Mapping[str, Any], adapter: str) -> Iterator[str]:
+    """Yield the names of the macros that dbt calls for a node of this config."""
+    yield from _OF_EVERY_NODE
+    materialized = config.get("materialized")
+    yield from (f"materialization_{materialized}_{suffix}" for suffix in (adapter, "default"))
+    if materialized == "incremental":
+        # https://docs.getdbt.com/docs/build/incremental-strategy#custom-strategies
+        yield f"get_incremental_{(config.get('incremental_strategy') or 'default').replace('+', '_')}_sql"
+    if materialized == "snapshot":
+        yield f"snapshot_{config.get('strategy')}_strategy"
+
+
+def _above(macro: str, callers: Mapping[str, Collection[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = [macro]
+    while waiting:
+        for caller in callers.get(waiting.pop(), ()):
+            if caller not in found:
+                found.add(caller)
+                waiting.extend([caller] if caller.startswith("macro.") else [])
+    return found

@@ -1,0 +1,99 @@
+"""A uv workspace as it is at a revision: its lock, who owns its files, its code locations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from headrace.file_owners import Owners, Rules, claims_of, parsed, rules_of
+from headrace.git_changes import Repository
+from headrace.uv_lock import Lock, LockError
+
+LOCK = "uv.lock"
+PYPROJECT = "pyproject.toml"
+WORKSPACE = "workspace.yaml"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A code location.
+
+    Args:
+        name: its name.
+        member: the member that it loads; None where that is not to be told.
+    """
+
+    name: str
+    member: str | None
+
+
+@dataclass(frozen=True)
+class WorkspaceRevision:
+    """A workspace at a revision. What can not be read there is None: a change may have broken it.
+
+    Args:
+        lock: its lock.
+        owners: who owns which file, where the lock says what members there are.
+        locations: its code locations.
+        rules: the rules by which it reads a changed file.
+    """
+
+    lock: Lock | None
+    owners: Owners | None
+    locations: Sequence[Location] | None
+    rules: Rules
+
+    @classmethod
+    def read(cls, repository: Repository, commit: str | None, rules: Rules | None = None) -> "WorkspaceRevision":
+        """Return the workspace at a commit, or in the working tree.
+
+        Args:
+            repository: the repository.
+            commit: a commit, or `WORKING_TREE`.
+            rules: rules in place of its own.
+
+        Raises:
+            UserError: a table `[tool.headrace]` says what there is not.
+        """
+        texts = repository.texts(commit, (LOCK, PYPROJECT, WORKSPACE))
+        try:
+            lock = Lock(texts[LOCK]) if LOCK in texts else None
+        except LockError:
+            lock = None
+        folders = lock.members if lock else {}
+        files = {name: PYPROJECT if folder == "." else f"{folder}/{PYPROJECT}" for name, folder in folders.items()}
+        found = repository.texts(commit, files.values())
+        pyprojects = {name: parsed(found.get(file)) or {} for name, file in files.items()}
+        claims = {name: claims_of(pyproject, files[name]) for name, pyproject in pyprojects.items()}
+        rules = rules or rules_of(parsed(texts.get(PYPROJECT)) or {}, PYPROJECT)
+        return cls(
+            lock=lock,
+            owners=Owners(folders, claims, rules) if lock else None,
+            locations=_locations(texts.get(WORKSPACE, "load_from: []"), folders, pyprojects),
+            rules=rules,
+        )
+
+
+def _locations(
+    text: str, folders: Mapping[str, str], pyprojects: Mapping[str, Mapping[str, Any]]
+) -> Sequence[Location] | None:
+    try:
+        entries = [(kind, said) for entry in yaml.safe_load(text)["load_from"] for kind, said in entry.items()]
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return None
+    modules = {_module(name, pyprojects[name]): name for name in folders}
+    locations = []
+    for kind, said in entries:
+        options = said if isinstance(said, dict) else {}
+        target = str(options.get("module_name") or options.get("package_name") or options.get("relative_path") or said)
+        inside = (name for name, folder in folders.items() if folder != "." and target.startswith(f"{folder}/"))
+        member = next(inside, None) if kind == "python_file" else modules.get(target.partition(".")[0])
+        locations.append(Location(str(options.get("location_name") or target), member))
+    return locations
+
+
+def _module(name: str, pyproject: Mapping[str, Any]) -> str:
+    """Return the module of a member: the one that dg loads, or else that of its distribution's name."""
+    project = pyproject.get("tool", {}).get("dg", {}).get("project", {})
+    return str(project.get("root_module") or name.replace("-", "_").replace(".", "_")).partition(".")[0]
