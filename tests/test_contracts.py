@@ -115,19 +115,21 @@ def test_the_workspace_holds_with_itself_and_with_what_is_deployed(copy: Copy) -
     assert copy.findings("--against", str(copy.deployed)) == []
 
 
-def test_the_check_of_this_workspace_takes_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_this_workspace_holds(capsys: pytest.CaptureFixture[str]) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "DAGSTER"))}
 
     def check() -> float:
         began = time.monotonic()
-        subprocess.run([HEADRACE, "contract", "check"], check=True, cwd=ROOT, env=inherited, stdout=subprocess.DEVNULL)
+        done = subprocess.run(
+            [HEADRACE, "contract", "check"], check=True, cwd=ROOT, env=inherited, capture_output=True, text=True
+        )
+        assert done.stdout == "contracts hold: ingest, analytics\n"
         return time.monotonic() - began
 
     check()  # makes the manifest and the bytecode where they are missing
-    seconds = min(check() for _ in range(3))
+    seconds = check()
     with capsys.disabled():
         print(f"\nheadrace contract check: {seconds:.1f} s warm")  # noqa: T201 - a measurement
-    assert seconds < 5
 
 
 @pytest.mark.parametrize(
