@@ -189,9 +189,11 @@ def test_a_run_that_fails_is_tried_again_three_times_and_then_once_an_hour(loade
     lines = dg.AssetKey("lines")
     loaded.failing[lines] = 1000
     loaded.materialize(ITEMS, partition=day)
+    requests = []
     for _ in range(30):
         loaded.tick()
-        loaded.look()
+        requests += loaded.look()
+    assert [request.tags.get("headrace/repeats") for request in requests] == [None, "true", "true"]
     assert 1000 - loaded.failing[lines] == 1 + 3
     for _ in range(60):
         loaded.look()

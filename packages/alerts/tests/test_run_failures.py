@@ -109,6 +109,16 @@ def test_a_retry_is_waited_for(location: Location) -> None:
     assert len(location.inbox.take()) == 1
 
 
+def test_a_run_that_repeats_what_was_told_is_not(location: Location) -> None:
+    location.trouble.errors["orphan"] = "no"
+    location.run("orphan", tags={"headrace/repeats": "true"})
+    location.tick_runs()
+    assert location.inbox.take() == []
+    location.run("orphan")
+    location.tick_runs()
+    assert len(location.inbox.take()) == 1
+
+
 def test_a_retry_that_does_not_come_is_told_after_five_minutes(location: Location) -> None:
     location.trouble.errors["orphan"] = "no"
     run = location.run("orphan", tags={"dagster/will_retry": "true"})

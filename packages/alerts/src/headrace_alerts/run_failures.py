@@ -9,6 +9,7 @@ from dagster import DagsterEventType, RunsFilter
 
 from headrace_alerts.outbox import Message
 from headrace_alerts.run_history import (
+    REPEATS,
     Retry,
     attempts,
     check_results,
@@ -74,6 +75,8 @@ def _due(
     due = []
     still: dict[str, float] = {}
     for run in [*(record.dagster_run for record in again), *ended]:
+        if REPEATS in run.tags:
+            continue
         since = waiting.get(run.run_id, now)
         match retry_of(instance, run):
             case Retry.NONE:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from dagster import AssetCheckEvaluation, AssetKey, DagsterEvent, DagsterInstance, DagsterRun
 
+REPEATS = "headrace/repeats"
+"""The tag of a run that tries again what failed before and was told then, other than by Dagster's own retries."""
+
 _RETRY_NUMBER = "dagster/retry_number"
 _WILL_RETRY = "dagster/will_retry"
 _RETRIED_BY = "dagster/auto_retry_run_id"

@@ -44,6 +44,9 @@ _TRIES = (2, 6, 14)
 _LATER_TRIES = 60
 """After the last of these it is requested at each sixtieth look, once an hour: its model may have been mended."""
 
+REPEATS = "headrace/repeats"
+"""The tag of the runs that try again what was requested before: whoever tells of failures has told of the first."""
+
 _RANGES_A_LOOK = 20
 _RECORDS_A_LOOK = 1000
 _BACKFILLS_A_LOOK = 20
@@ -259,12 +262,13 @@ def _requests(
     for (definition, mark), keys in together.items():
         looks = max(sights[key].looks for key in keys)
         run_key = f"{name}:{'+'.join(sorted(key.to_user_string() for key in keys))}:{mark}:{looks}"
+        repeats = {REPEATS: "true"} if looks > _TRIES[0] else {}
         if definition is None:
-            yield RunRequest(run_key=run_key, asset_selection=keys)
+            yield RunRequest(run_key=run_key, asset_selection=keys, tags=repeats)
             continue
         # What is left of very many ranges has another mark at the next look.
         for first, last in islice(calendars.of(definition).ranges(behind[keys[0]].partitions), _RANGES_A_LOOK):
-            tags = {_RANGE_START: first, _RANGE_END: last}
+            tags = {_RANGE_START: first, _RANGE_END: last, **repeats}
             yield RunRequest(run_key=f"{run_key}:{first}:{last}", asset_selection=keys, tags=tags)
 
 
