@@ -133,10 +133,16 @@ class Histories:
     """Reads what an instance knows of the assets, and remembers which materializations each build could have read."""
 
     def __init__(self) -> None:
+        self._storage = ""
         self._read_up_to: dict[AssetKey, dict[int, int]] = defaultdict(dict)
 
     def read(self, instance: DagsterInstance, followers: Sequence[Follower]) -> History:
         """Return the latest materialization of each partition of the assets and of their upstreams."""
+        # Each storage has an id of its own; the ids of events in another one mean something else.
+        storage = getattr(instance.run_storage, "get_run_storage_id", str)()
+        if storage != self._storage:
+            self._storage = storage
+            self._read_up_to.clear()
         stored = {each.key: each for follower in followers for each in (follower.asset, *follower.upstreams)}
         made: dict[AssetKey, Mapping[Partition, Made]] = {}
         unsaid = set()
