@@ -8,6 +8,8 @@ import dagster as dg
 import pytest
 from dagster_dbt import DagsterDbtCliRuntimeError
 
+from dagster_dbt_common.group_build import READ_UP_TO
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -231,3 +233,19 @@ def test_a_wrong_window_is_a_clear_error(minimal: Minimal, window: str, message:
 def test_wrong_arguments_are_a_clear_error(minimal: Minimal) -> None:
     with pytest.raises(DagsterDbtCliRuntimeError, match="No such option '--no-such-flag'"):
         minimal.dbt.cli(["build", "--no-such-flag"]).wait()
+
+
+def test_each_partition_of_a_range_says_what_its_build_could_have_read(minimal: Minimal) -> None:
+    """What is loaded after the beginning of a build is newer than what the build records, though its id is smaller."""
+    minimal.run_upstream()
+    before = minimal.instance.event_log_storage.get_maximum_record_id()
+    assert before is not None
+    assert minimal.run(*DAILY, start="2024-01-01", end="2024-01-02").success
+    read = set()
+    for name in DAILY:
+        for record in minimal.instance.fetch_materializations(dg.AssetKey(name), limit=2).records:
+            assert record.asset_materialization is not None
+            tag = int((record.asset_materialization.tags or {})[READ_UP_TO])
+            assert before <= tag < record.storage_id
+            read.add(tag)
+    assert len(read) == 1, "one build has one beginning"

@@ -38,6 +38,7 @@ from dagster_dbt import DbtProject
 from dagster_dbt_common.engine import DbtResource
 from dagster_dbt_common.group_build import duckdb_pool
 from dagster_dbt_common.selectors import PartitionGroup, PartitionPlan
+from dagster_dbt_common.sources import freshness_of
 from dagster_dbt_common.translator import PartitionedDbtTranslator
 
 _MINUTES = {"minute": 1, "hour": 60, "day": 24 * 60}
@@ -181,10 +182,7 @@ def _result(key: AssetCheckKey, measured: _Measurement) -> AssetCheckResult:
 
 
 def _thresholds(props: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Return the thresholds that a source sets; dbt writes those that it does not set as nulls."""
-    freshness = props.get("freshness") or {}
-    said = {name: freshness.get(name) or {} for name in ("warn_after", "error_after")}
-    return {name: threshold for name, threshold in said.items() if threshold.get("count") is not None}
+    return {name: value for name, value in freshness_of(props).items() if name in ("warn_after", "error_after")}
 
 
 def _promise(props: Mapping[str, Any]) -> str:

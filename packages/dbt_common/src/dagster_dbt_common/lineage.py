@@ -24,7 +24,6 @@ class Lineage:
 
     def __init__(self, manifest: Mapping[str, Any], assets: Collection[str]) -> None:
         self._nodes = manifest["nodes"]
-        self._sources = manifest["sources"]
         # In the manifest's order, so that what is made from this is the same in each process.
         self._parents = {
             unique_id: sorted(get_upstream_unique_ids(manifest, self._nodes[unique_id]) - {unique_id})

@@ -164,7 +164,10 @@ class Histories:
         return Made(storage_id, self._read_up_to[key].get(storage_id, storage_id))
 
     def _learn(self, instance: DagsterInstance, key: AssetKey) -> None:
-        """Read the tags of the materializations since the last time; of very old ones, nobody asks any more."""
+        """Read the tags of the materializations since the last time, of the newest thousand.
+
+        An older one, as in a range of more partitions or before a restart, counts as read up to itself.
+        """
         known = self._read_up_to[key]
         since = AssetRecordsFilter(key, after_storage_id=max(known, default=None))
         for record in instance.fetch_materializations(since, limit=_RECORDS_A_LOOK).records:

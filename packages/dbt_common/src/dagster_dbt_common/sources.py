@@ -83,15 +83,15 @@ def _is_external(props: Mapping[str, Any]) -> bool:
 
 def _expectations(props: Mapping[str, Any]) -> Mapping[str, Any]:
     said = {
-        FRESHNESS_KEY: _freshness(props),
+        FRESHNESS_KEY: freshness_of(props),
         LOADED_AT_FIELD_KEY: props.get("loaded_at_field"),
         LOADER_KEY: props.get("loader"),
     }
     return {key: value for key, value in said.items() if value}
 
 
-def _freshness(props: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the thresholds that the source sets, and its filter; dbt writes those that it does not set as nulls."""
+def freshness_of(props: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the thresholds that a source sets, and its filter; dbt writes those that it does not set as nulls."""
     freshness = props.get("freshness") or {}
     return {
         name: value
