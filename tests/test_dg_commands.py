@@ -17,8 +17,8 @@ import duckdb
 import pytest
 import requests
 
-from headrace.demo_export import write_demo_data
-from headrace.demo_shop import FIRST_DAY
+from headrace.demo.export import write_demo_data
+from headrace.demo.shop import FIRST_DAY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

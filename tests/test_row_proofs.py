@@ -20,7 +20,7 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.adapters.factory import cleanup_connections
 
 from analytics.definitions import defs as analytics_definitions
-from headrace.demo_export import revise_demo_day, write_demo_data
+from headrace.demo.export import revise_demo_day, write_demo_data
 from ingest.definitions import defs as ingest_definitions
 
 pytestmark = pytest.mark.slow

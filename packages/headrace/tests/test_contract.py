@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.contract import Column, NamedPartitions, TimePartitions, parse_contract, read_contracts
+from headrace.contracts.contract import Column, NamedPartitions, TimePartitions, parse_contract, read_contracts
 from headrace.user_errors import UserError
 
 DAYS = {"kind": "time", "grain": "day", "start": "2024-01-01T00:00:00+00:00", "end": None, "timezone": "UTC"}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.contract import Asked, Column, Consumed, Contract, PartitionMapping, Produced, TimePartitions
-from headrace.contract_check import check_together
-from headrace.contract_deploys import check_against
+from headrace.contracts.check import check_together
+from headrace.contracts.contract import Asked, Column, Consumed, Contract, PartitionMapping, Produced, TimePartitions
+from headrace.contracts.deploys import check_against
 
 DAYS = TimePartitions("day", datetime(2024, 1, 1, tzinfo=UTC), "UTC")
 TABLES = "ingest/tables.py:7"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.contract import Asked, NamedPartitions, PartitionMapping, Partitions, TimePartitions
-from headrace.contract_partitions import expectation_misfit, misfit
+from headrace.contracts.contract import Asked, NamedPartitions, PartitionMapping, Partitions, TimePartitions
+from headrace.contracts.partitions import expectation_misfit, misfit
 
 GRAINS = ["hour", "day", "week", "month", "year", "0 2 * * *"]
 CRONS = {"hour": "0 * * * *", "day": "0 0 * * *", "week": "0 0 * * 1", "month": "0 0 1 * *", "year": "0 0 1 1 *"}

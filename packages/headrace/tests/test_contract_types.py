@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.contract_types import fits
+from headrace.contracts.column_types import fits
 
 INTEGERS = ["tinyint", "smallint", "integer", "bigint", "hugeint"]
 

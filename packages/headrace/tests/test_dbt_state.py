@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from headrace.dbt_changes import is_configured_otherwise
-from headrace.dbt_sources import sources_declared_otherwise
-from headrace.dbt_state import all_nodes, bears_on_every_node, missed, with_children
+from headrace.affected.dbt_changes import is_configured_otherwise
+from headrace.affected.dbt_sources import sources_declared_otherwise
+from headrace.affected.dbt_state import all_nodes, bears_on_every_node, missed, with_children
 
 STAGING, MART, VIEW, SEED = "model.p.staging", "model.p.mart", "model.p.view", "seed.p.names"
 SOURCE, EXPOSURE, TEST, SNAPSHOT = "source.p.raw.orders", "exposure.p.report", "test.p.unique_mart", "snapshot.p.prices"

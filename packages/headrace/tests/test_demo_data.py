@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from headrace.demo_export import write_demo_data
+from headrace.demo.export import write_demo_data
 from headrace.export_folder import EVENT_TABLES, REFERENCE_TABLES
 
 FIRST, LAST = date(2024, 1, 29), date(2024, 3, 3)

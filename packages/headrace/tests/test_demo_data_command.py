@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headrace.cli import main
-from headrace.demo_export import write_demo_data
+from headrace.demo.export import write_demo_data
 
 RANGE = ["--from", "2024-01-01", "--to", "2024-01-03"]
 

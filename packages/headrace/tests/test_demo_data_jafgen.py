@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headrace.cli import main
+from headrace.demo.jafgen import split_jafgen_export
 from headrace.export_folder import EVENT_TABLES, REFERENCE_TABLES
-from headrace.jafgen_export import split_jafgen_export
 from headrace.user_errors import UserError
 
 SAMPLE = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from headrace.demo_export import revise_demo_day, write_demo_data
+from headrace.demo.export import revise_demo_day, write_demo_data
 from headrace.user_errors import UserError
 
 FIRST, DAY, LAST = date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)

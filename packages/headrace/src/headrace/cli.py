@@ -7,9 +7,9 @@ import click
 from headrace.user_errors import OneLineGroup
 
 _COMMANDS = {
-    "affected": ("headrace.affected", "affected"),
-    "contract": ("headrace.contract_command", "contract"),
-    "demo-data": ("headrace.demo_data", "demo_data"),
+    "affected": ("headrace.affected.command", "affected"),
+    "contract": ("headrace.contracts.command", "contract"),
+    "demo-data": ("headrace.demo.command", "demo_data"),
     "init": ("headrace.init", "init"),
     "run": ("headrace.run", "run"),
 }

@@ -13,7 +13,7 @@ from dagster import DagsterInstance
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from headrace.demo_export import write_demo_data
+from headrace.demo.export import write_demo_data
 from headrace.local_daemon import LocalDaemon
 from headrace.main_job import ExportFiles, MainJob
 from headrace.run_progress import Progress, result_table

@@ -69,7 +69,7 @@ def list_exports(folder: Path, table: Table) -> Mapping[str | None, Sequence[Exp
         return {None: exports} if exports else {}
     found: dict[str | None, list[Export]] = defaultdict(list)
     days = folder / table.name
-    for path in days.iterdir() if days.is_dir() else ():
+    for path in sorted(days.iterdir()) if days.is_dir() else ():
         match = _DAY_FILE.fullmatch(path.name)
         if match and _is_date(match[1]) and path.is_file():
             found[match[1]].append(Export(path, _DAILY_FORMATS[match[2]]))

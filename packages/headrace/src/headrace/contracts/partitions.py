@@ -6,8 +6,8 @@ from typing import Literal
 
 from dagster import TimeWindow, TimeWindowPartitionsDefinition
 
-from headrace.contract import Asked, NamedPartitions, PartitionMapping, Partitions, TimePartitions
-from headrace.contract_script import GRAINS
+from headrace.contracts.contract import Asked, NamedPartitions, PartitionMapping, Partitions, TimePartitions
+from headrace.contracts.script import GRAINS
 
 _CRONS = {grain: cron for cron, grain in GRAINS.items()}
 

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from headrace.file_owners import Bearing, is_deployed_alike, parsed
+from headrace.affected.file_owners import Bearing, is_deployed_alike, parsed
+from headrace.affected.workspace_revision import LOCK, PYPROJECT, Location, WorkspaceRevision
 from headrace.git_changes import Change, Repository
 from headrace.uv_lock import Closure, Lock
-from headrace.workspace_revision import LOCK, PYPROJECT, Location, WorkspaceRevision
 
 Chain = tuple[str, ...]
 """A way by which a change touches a member: a file, what is between, the member. The last is the member."""

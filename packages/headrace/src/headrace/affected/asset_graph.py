@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.contract_export import LocationEntry, describe
+from headrace.contracts.export import LocationEntry, describe
 from headrace.workspace import Workspace
 
 _SCRIPT = Path(__file__).with_name("asset_script.py")

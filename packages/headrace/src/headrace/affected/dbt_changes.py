@@ -11,9 +11,9 @@ from typing import Any
 import click
 import yaml
 
+from headrace.affected.dbt_sources import sources_declared_otherwise
+from headrace.affected.dbt_state import all_nodes, bears_on_every_node, missed, with_children
 from headrace.dbt_command import Dbt, read_manifest
-from headrace.dbt_sources import sources_declared_otherwise
-from headrace.dbt_state import all_nodes, bears_on_every_node, missed, with_children
 from headrace.user_errors import UserError
 from headrace.uv_lock import Lock
 

@@ -1,4 +1,4 @@
-"""What a code location promises and what it expects; the fields are told in `contract_script.py`, which writes them."""
+"""What a code location promises and what it expects; the fields are told in `script.py`, which writes them."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Prints a code location's assets with their parents, as JSON; run by the location's own interpreter.
 
-Its arguments are those of `contract_script.py`. A key that the location only reads is among the assets too.
+Its arguments are those of `contracts/script.py`. A key that the location only reads is among the assets too.
 
     {"assets": [{"key": "stg_orders", "made": true, "parents": ["raw/orders"], "dbt": "model.jaffle_shop.stg_orders"}]}
 
@@ -21,7 +21,7 @@ if sys.path[0] == str(Path(__file__).parent):
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.contract_script import Location
+    from headrace.contracts.script import Location
 
 
 def assets(location: Location) -> Mapping[str, Any]:
@@ -41,5 +41,5 @@ def assets(location: Location) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    # The location's environment may lack headrace, so the script beside this one is run, not imported.
-    runpy.run_path(str(Path(__file__).with_name("contract_script.py")))["main"](assets)
+    # The location's environment may lack headrace, so this script is run, not imported.
+    runpy.run_path(str(Path(__file__).parents[1] / "contracts" / "script.py"))["main"](assets)

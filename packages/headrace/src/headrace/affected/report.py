@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from headrace.affected_members import Chain
+from headrace.affected.members import Chain
 
 
 @dataclass(frozen=True)

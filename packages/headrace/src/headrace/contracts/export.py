@@ -13,12 +13,12 @@ from typing import Any
 import click
 import yaml
 
-from headrace.contract import Contract, parse_contract
+from headrace.contracts.contract import Contract, parse_contract
 from headrace.python_traces import error_of
 from headrace.user_errors import UserError
 from headrace.workspace import Workspace
 
-_SCRIPT = Path(__file__).with_name("contract_script.py")
+_SCRIPT = Path(__file__).with_name("script.py")
 _AT_ONCE = 2  # a location is a second or two of one core, and most machines have two to spare
 _ENTRIES = {"python_module": ("module_name", "--module"), "python_package": ("package_name", "--module")}
 
@@ -65,7 +65,7 @@ def location_entries(root: Path) -> Mapping[str, LocationEntry]:
 
 
 def export_contracts(workspace: Workspace, entries: Sequence[LocationEntry]) -> Mapping[str, str]:
-    """Return the contract of each location as the JSON of `contract_script.py`.
+    """Return the contract of each location as the JSON of `script.py`.
 
     Raises:
         click.ClickException: a location does not load; the message has the cause of the first one.
@@ -84,7 +84,7 @@ def describe(
     Args:
         workspace: where they are.
         entries: the locations.
-        script: a script with the arguments of `contract_script.py`.
+        script: a script with the arguments of `script.py`.
         environment: variables for the script, besides those of this process and the workspace.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from headrace.file_owners import Owners, Rules, claims_of, parsed, rules_of
+from headrace.affected.file_owners import Owners, Rules, claims_of, parsed, rules_of
 from headrace.git_changes import Repository
 from headrace.uv_lock import Lock, LockError
 

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import click
 
-from headrace.affected_members import Chain, Difference
-from headrace.asset_graph import AssetGraph
-from headrace.contract_export import LocationEntry, location_entries
-from headrace.dbt_changes import (
+from headrace.affected.asset_graph import AssetGraph
+from headrace.affected.dbt_changes import (
     PROJECT,
     AffectedNodes,
     Comparison,
@@ -22,11 +20,13 @@ from headrace.dbt_changes import (
     is_configured_otherwise,
     is_engine_changed,
 )
+from headrace.affected.members import Chain, Difference
+from headrace.affected.workspace_revision import LOCK, WORKSPACE
+from headrace.contracts.export import LocationEntry, location_entries
 from headrace.dbt_command import Dbt
 from headrace.git_changes import WORKING_TREE, Repository
 from headrace.user_errors import UserError
 from headrace.workspace import Workspace
-from headrace.workspace_revision import LOCK, WORKSPACE
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from headrace.contract import Contract
-from headrace.contract_check import Expectation, Finding, Promise, Subject, check_together, unmet
+from headrace.contracts.check import Expectation, Finding, Promise, Subject, check_together, unmet
+from headrace.contracts.contract import Contract
 
 
 def check_against(

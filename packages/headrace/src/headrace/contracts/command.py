@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from headrace.contract import parse_contract, read_contracts
-from headrace.contract_check import Finding, check_together
-from headrace.contract_deploys import check_against
-from headrace.contract_export import LocationEntry, contracts_of, export_contracts, location_entries
+from headrace.contracts.check import Finding, check_together
+from headrace.contracts.contract import parse_contract, read_contracts
+from headrace.contracts.deploys import check_against
+from headrace.contracts.export import LocationEntry, contracts_of, export_contracts, location_entries
 from headrace.user_errors import OneLineCommand, OneLineGroup, UserError
 from headrace.workspace import Workspace
 

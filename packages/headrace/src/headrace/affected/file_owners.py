@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from headrace.path_patterns import is_path, matches
+from headrace.affected.path_patterns import is_path, matches
 from headrace.user_errors import UserError
 
 _TEST_TABLES = ("coverage", "headrace", "mypy", "pytest", "ruff")

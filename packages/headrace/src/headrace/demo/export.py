@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from headrace import demo_orders, demo_shop
+from headrace.demo import orders, shop
 from headrace.export_folder import (
     REFERENCE_TABLES,
     ExportRecord,
@@ -55,8 +55,8 @@ def write_demo_data(
     """
     if last < first:
         raise UserError(f"--to {last} is before --from {first}: swap them")
-    if first < demo_shop.FIRST_DAY:
-        raise UserError(f"--from {first} is before {demo_shop.FIRST_DAY}, the day the first store opened")
+    if first < shop.FIRST_DAY:
+        raise UserError(f"--from {first} is before {shop.FIRST_DAY}, the day the first store opened")
     if orders_per_day < 1:
         raise UserError(f"--orders-per-day {orders_per_day} is below 1")
     record = ExportRecord("demo-data", file_format, last.isoformat(), seed, orders_per_day)
@@ -119,14 +119,14 @@ def _open_shop(con: duckdb.DuckDBPyConnection, record: ExportRecord) -> None:
     con.execute("create table revisions (day date, waves integer)")
     for day, waves in record.revisions.items():
         con.execute("insert into revisions values ($day, $waves)", {"day": day, "waves": waves})
-    con.execute(demo_shop.MACROS)
-    con.execute(demo_shop.REFERENCE_TABLES)
+    con.execute(shop.MACROS)
+    con.execute(shop.REFERENCE_TABLES)
 
 
 def _take_orders(con: duckdb.DuckDBPyConnection, first: date, last: date) -> None:
     con.execute("set variable first_day = $day", {"day": first})
     con.execute("set variable last_day = $day", {"day": last})
-    con.execute(demo_orders.EVENT_TABLES)
+    con.execute(orders.EVENT_TABLES)
 
 
 def _write_days(

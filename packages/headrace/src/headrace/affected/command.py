@@ -5,12 +5,12 @@ from typing import Literal
 
 import click
 
-from headrace.affected_dbt import Revisions, affected_data
-from headrace.affected_members import Difference, touched
-from headrace.affected_report import Affected, as_github, as_json, as_text
+from headrace.affected.data import Revisions, affected_data
+from headrace.affected.members import Difference, touched
+from headrace.affected.report import Affected, as_github, as_json, as_text
+from headrace.affected.workspace_revision import LOCK, WORKSPACE
 from headrace.git_changes import WORKING_TREE, Repository
 from headrace.user_errors import OneLineCommand, UserError
-from headrace.workspace_revision import LOCK, WORKSPACE
 
 DEFAULT_BASE = "origin/main"
 

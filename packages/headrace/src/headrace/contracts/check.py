@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from headrace.contract import Asked, Column, Consumed, Contract, Produced
-from headrace.contract_partitions import Misfit, expectation_misfit, misfit
-from headrace.contract_types import fits
+from headrace.contracts.column_types import fits
+from headrace.contracts.contract import Asked, Column, Consumed, Contract, Produced
+from headrace.contracts.partitions import Misfit, expectation_misfit, misfit
 
 Kind = Literal[
     "no producer",

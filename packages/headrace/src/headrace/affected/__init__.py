@@ -1,0 +1,1 @@
+"""What a change affects: members, locations, dbt nodes, assets."""

@@ -1,0 +1,1 @@
+"""What code locations promise each other, and whether it holds."""

@@ -1,0 +1,1 @@
+"""The exports of a jaffle shop, as a source system would write them."""
