@@ -31,12 +31,12 @@ dev: install ## The Dagster UI with all code locations, reloading as you edit (d
 
 .PHONY: test
 test: install ## All tests
-	@$(PYTEST) -m "not slow" -n 2
+	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-fast
 test-fast: install ## The tests that start no processes
-	@$(PYTEST) -m "not slow" -n 2
+	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 .PHONY: bench
 bench: install ## Measure a partition against stock dagster-dbt, dbt and SQL alone; takes hours (ARGS="--models 12 --rounds 1")
