@@ -38,6 +38,10 @@ test: install ## All tests
 test-fast: install ## The tests that start no processes
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
+.PHONY: mutants
+mutants: install ## All tests of each member while all files that do not touch it are broken, then deleted; takes hours
+	@$(PYTEST) tests/mutation --every-test
+
 .PHONY: bench
 bench: install ## Measure a partition against stock dagster-dbt, dbt and SQL alone; takes hours (ARGS="--models 12 --rounds 1")
 	@mkdir -p $(STATE)

@@ -50,6 +50,8 @@ class Difference:
                 }
                 if change.path in tested_only:
                     found = {Bearing(bearing.member, bearing.why, deployed=False) for bearing in found}
+                if change.path in after.unreadable:
+                    found.add(Bearing(None, "not to be read by uv"))
                 bearings[change.path] = frozenset(found)
         return cls(before, after, bearings, lock_changed=any(change.path == LOCK for change in changes))
 

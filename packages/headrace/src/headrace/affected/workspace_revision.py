@@ -1,7 +1,8 @@
 """A uv workspace as it is at a revision: its lock, who owns its files, its code locations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -37,12 +38,14 @@ class WorkspaceRevision:
         owners: who owns which file, where the lock says what members there are.
         locations: its code locations.
         rules: the rules by which it reads a changed file.
+        unreadable: each `pyproject.toml` of a member that is broken or gone; with one, uv installs no member.
     """
 
     lock: Lock | None
     owners: Owners | None
     locations: Sequence[Location] | None
     rules: Rules
+    unreadable: Collection[str]
 
     @classmethod
     def read(cls, repository: Repository, commit: str | None, rules: Rules | None = None) -> "WorkspaceRevision":
@@ -57,14 +60,12 @@ class WorkspaceRevision:
             UserError: a table `[tool.headrace]` says what there is not.
         """
         texts = repository.texts(commit, (LOCK, PYPROJECT, WORKSPACE))
-        try:
-            lock = Lock(texts[LOCK]) if LOCK in texts else None
-        except LockError:
-            lock = None
+        lock = _lock(texts.get(LOCK))
         folders = lock.members if lock else {}
         files = {name: PYPROJECT if folder == "." else f"{folder}/{PYPROJECT}" for name, folder in folders.items()}
         found = repository.texts(commit, files.values())
-        pyprojects = {name: parsed(found.get(file)) or {} for name, file in files.items()}
+        read = {name: parsed(found.get(file)) for name, file in files.items()}
+        pyprojects = {name: pyproject or {} for name, pyproject in read.items()}
         claims = {name: claims_of(pyproject, files[name]) for name, pyproject in pyprojects.items()}
         rules = rules or rules_of(parsed(texts.get(PYPROJECT)) or {}, PYPROJECT)
         return cls(
@@ -72,7 +73,16 @@ class WorkspaceRevision:
             owners=Owners(folders, claims, rules) if lock else None,
             locations=_locations(texts.get(WORKSPACE, "load_from: []"), folders, pyprojects),
             rules=rules,
+            unreadable={files[name] for name, pyproject in read.items() if not pyproject},
         )
+
+
+@lru_cache(maxsize=2)  # both revisions have the same one where the change is of something else
+def _lock(text: str | None) -> Lock | None:
+    try:
+        return Lock(text) if text is not None else None
+    except LockError:
+        return None
 
 
 def _locations(
