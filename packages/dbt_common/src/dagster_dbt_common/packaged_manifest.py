@@ -55,6 +55,9 @@ def _normal(content: dict[str, Any], prefixes: Mapping[str, str], epoch: int) ->
                     entry["created_at"] = float(epoch)
         if name in _DERIVED:
             moved[name] = {key: sorted(values) for key, values in moved[name].items()}
+    for file in moved.get("files", {}).values():
+        if "modification_time" in (file.get("path") or {}):
+            file["path"]["modification_time"] = float(epoch)
     for entries in moved.get("disabled", {}).values():
         for entry in entries:
             entry["created_at"] = float(epoch)

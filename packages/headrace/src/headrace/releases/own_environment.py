@@ -104,11 +104,11 @@ class OwnEnvironment:
     def _in_workspace(self, file: str, subject: Subject, dbt_project: Path | None, tree: Path) -> str:
         _, installed, module = file.partition("/site-packages/")
         if installed:
-            path = module.rpartition(":")[0] or module
-            homes = (f"{folder}/src" for folder in subject.folders.values() if (tree / folder / "src" / path).exists())
+            name = module.rpartition(":")[0] or module
+            homes = (f"{folder}/src" for folder in subject.folders.values() if (tree / folder / "src" / name).exists())
             return f"{next(homes, 'site-packages')}/{module}"
-        if dbt_project and Path(file).is_relative_to(dbt_project):
-            return f"{subject.dbt_project}/{Path(file).relative_to(dbt_project).as_posix()}".removeprefix("./")
+        if dbt_project and (path := self.folder / file).is_relative_to(dbt_project):
+            return f"{subject.dbt_project}/{path.relative_to(dbt_project).as_posix()}".removeprefix("./")
         return file
 
     def _run(self, command: Sequence[str], what: str, more: Mapping[str, str] | None = None) -> str:
