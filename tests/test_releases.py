@@ -163,7 +163,7 @@ def test_a_wrong_call_is_refused_in_one_line(clone: Path, tmp_path: Path) -> Non
         (("nothing",), 2, "nothing: no `python_module` of workspace.yaml at"),
         (("ingest", "--rev", "v99"), 2, "v99: no such revision in"),
         (("ingest", "--env-file", tmp_path / "none"), 2, "--env-file"),
-        (("analytics",), 1, "'HEADRACE_LAKE'"),
+        (("analytics",), 1, "'HEADRACE_WAREHOUSE': name it in --env-file FILE"),
     ):
         done = call(clone, *arguments, "--out", tmp_path / "dist")
         assert done.returncode == code, done.stderr

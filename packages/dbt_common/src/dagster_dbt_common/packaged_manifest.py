@@ -21,6 +21,9 @@ EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"
 
 _NO_INVOCATION = "00000000-0000-0000-0000-000000000000"
 _DERIVED = ("parent_map", "child_map", "group_map")
+_CONFIGS = ("config", "unrendered_config", "config_call_dict", "meta")
+# One is of the folder of the macros. Without them dbt, where it parses for itself, does so from the start.
+_HASHES_OF_PATHS = {"project_env_vars_hash", "profile_env_vars_hash"}
 _TIMES = ("generated_at", "invocation_started_at", "run_started_at")
 
 
@@ -51,8 +54,8 @@ def _normal(content: dict[str, Any], prefixes: Mapping[str, str], epoch: int) ->
         if isinstance(collection, dict):
             moved[name] = dict(sorted(collection.items()))
             for entry in collection.values():
-                if isinstance(entry, dict) and "created_at" in entry:
-                    entry["created_at"] = float(epoch)
+                if isinstance(entry, dict):
+                    _settle(entry, epoch)
         if name in _DERIVED:
             moved[name] = {key: sorted(values) for key, values in moved[name].items()}
     for file in moved.get("files", {}).values():
@@ -60,12 +63,29 @@ def _normal(content: dict[str, Any], prefixes: Mapping[str, str], epoch: int) ->
             file["path"]["modification_time"] = float(epoch)
     for entries in moved.get("disabled", {}).values():
         for entry in entries:
-            entry["created_at"] = float(epoch)
+            _settle(entry, epoch)
+    for name in moved.get("state_check", {}).keys() & _HASHES_OF_PATHS:
+        moved["state_check"][name] = {"name": "none", "checksum": ""}
     instant = datetime.fromtimestamp(epoch, UTC).isoformat().replace("+00:00", "Z")
     # `env` is what the environment says to dbt's artifacts: it is of the machine, not of the project.
     moved["metadata"] |= {"invocation_id": _NO_INVOCATION, "user_id": None, "env": {}}
     moved["metadata"] |= {key: instant for key in _TIMES if key in moved["metadata"]}
     return moved
+
+
+def _settle(entry: dict[str, Any], epoch: int) -> None:
+    """Give a node its time, and its config one order: dbt's extractor, in Rust, shuffles the config of a model."""
+    if "created_at" in entry:
+        entry["created_at"] = float(epoch)
+    for key in _CONFIGS:
+        if key in entry:
+            entry[key] = _ordered(entry[key])
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _ordered(entry) for key, entry in sorted(value.items(), key=lambda item: str(item[0]))}
+    return [_ordered(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _moved(value: Any, prefixes: Mapping[str, str]) -> Any:
