@@ -11,6 +11,7 @@ _COMMANDS = {
     "contract": ("headrace.contracts.command", "contract"),
     "demo-data": ("headrace.demo.command", "demo_data"),
     "init": ("headrace.init", "init"),
+    "release": ("headrace.releases.command", "release"),
     "run": ("headrace.run", "run"),
 }
 
