@@ -58,6 +58,12 @@ def _normal(content: dict[str, Any], prefixes: Mapping[str, str], epoch: int) ->
                     _settle(entry, epoch)
         if name in _DERIVED:
             moved[name] = {key: sorted(values) for key, values in moved[name].items()}
+    _settle_parse(moved, epoch)
+    return moved
+
+
+def _settle_parse(moved: dict[str, Any], epoch: int) -> None:
+    """Give the parse, and the files that it read, the time of the package and no identity of their own."""
     for file in moved.get("files", {}).values():
         if "modification_time" in (file.get("path") or {}):
             file["path"]["modification_time"] = float(epoch)
@@ -70,7 +76,6 @@ def _normal(content: dict[str, Any], prefixes: Mapping[str, str], epoch: int) ->
     # `env` is what the environment says to dbt's artifacts: it is of the machine, not of the project.
     moved["metadata"] |= {"invocation_id": _NO_INVOCATION, "user_id": None, "env": {}}
     moved["metadata"] |= {key: instant for key in _TIMES if key in moved["metadata"]}
-    return moved
 
 
 def _settle(entry: dict[str, Any], epoch: int) -> None:
