@@ -9,7 +9,7 @@ PYTEST := $(RUN) pytest
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(CURDIR)/.headrace/uv/bin/uv:
 	@mkdir -p .headrace
@@ -42,19 +42,43 @@ test-fast: install ## The tests that start no processes
 mutants: install ## All tests of each member while all files that do not touch it are broken, then deleted; takes hours
 	@$(PYTEST) tests/mutation --every-test
 
+.PHONY: test-member
+test-member: $(UV) ## Test MEMBER=ingest alone, in an environment with nothing else installed (PYTEST_ARGS=-x)
+	@PATH="$(dir $(UV)):$$PATH" .ci/test-member "$(MEMBER)" $(PYTEST_ARGS)
+
+.PHONY: test-members
+test-members: $(UV) ## Test every member in its own environment
+	@failed=; for member in $$(sed -n 's/^name = "\([^"]*\)".*/\1/p' packages/*/pyproject.toml projects/*/pyproject.toml); do \
+		echo "$$member"; $(MAKE) --no-print-directory test-member MEMBER=$$member || failed="$$failed $$member"; \
+	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+.PHONY: contracts
+contracts: install ## What locations promise each other; with DEPLOYED=DIR what is deployed of them too
+	@$(RUN) headrace contract check $(if $(DEPLOYED),--against $(DEPLOYED))
+
+.PHONY: dbt-ci
+dbt-ci: install ## Build the dbt models that differ from the manifest in DBT_STATE=DIR, or from that of BASE
+	@eval "$$($(RUN) headrace init)" && $(RUN) .ci/dbt-ci "$(or $(BASE),origin/main)" "$(DBT_STATE)"
+
+.PHONY: ci
+ci: install ## What the workflow of a pull request runs, on this machine, for what changed since BASE=origin/main
+	@$(RUN) headrace ci $(if $(BASE),--base $(BASE)) $(if $(DBT_STATE),--state $(DBT_STATE))
+
 .PHONY: bench
 bench: install ## Measure a partition against stock dagster-dbt, dbt and SQL alone; takes hours (ARGS="--models 12 --rounds 1")
 	@mkdir -p $(STATE)
 	@$(RUN) python -m bench --json $(STATE)/bench.json --markdown $(ARGS)
 
 .PHONY: check
-check: install ## Lint, format, types, SQL, dbt's own warnings, and the contracts between locations
+check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, and the contracts between locations
 	@$(RUN) ruff check --quiet
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) mypy packages/*/src projects/*/src bench
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) sqlfluff lint --disable-progress-bar models tests
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) dbt --quiet --warn-error parse \
 		--show-all-deprecations --no-partial-parse --target-path $(STATE)/check --log-path $(STATE)/check
+	@$(RUN) actionlint
+	@$(RUN) zizmor --offline --quiet .github
 	@$(RUN) headrace contract check
 
 .PHONY: format

@@ -77,11 +77,12 @@ def test_a_file_that_moves_touches_both_members(monorepo: Monorepo) -> None:
     assert monorepo.tested() == ["alone", "plain", "root"]
 
 
-def test_a_tool_of_the_root_touches_all_tests_and_no_deploy(monorepo: Monorepo) -> None:
+def test_a_tool_of_the_root_touches_the_tests_that_run_with_it_and_no_deploy(monorepo: Monorepo) -> None:
     monorepo.lock("checker-core==2.0")
     monorepo.commit()
     answer = monorepo.affected()
-    assert answer["members"] == ALL
+    # `base` is tested with a dependency group of its own.
+    assert answer["members"] == ["alone", "plain", "root", "shop"]
     assert answer["reasons"]["alone"] == [["uv.lock", "checker-core 1.0 → 2.0", "alone"]]
     assert monorepo.affected(purpose="deploy") == {
         "members": [],
@@ -91,6 +92,19 @@ def test_a_tool_of_the_root_touches_all_tests_and_no_deploy(monorepo: Monorepo) 
         "contracts": False,
         "reasons": {},
     }
+
+
+def test_a_member_that_gets_a_group_of_its_own_leaves_the_tools_of_the_root(monorepo: Monorepo) -> None:
+    monorepo.member("packages/alone", dev=["maker"])
+    monorepo.lock()
+    monorepo.commit()
+    monorepo.lock("checker-core==2.0")
+    monorepo.commit()
+    assert monorepo.tested() == ["plain", "root", "shop"]
+    monorepo.member("packages/alone")
+    monorepo.lock("checker-core==2.0", "checker==2.0")
+    monorepo.commit()
+    assert ["uv.lock", "checker 1.0 → 2.0", "alone"] in monorepo.affected()["reasons"]["alone"]
 
 
 def test_a_new_tool_in_the_roots_file_is_not_deployed(monorepo: Monorepo) -> None:
@@ -380,7 +394,7 @@ def test_a_root_that_is_no_project(monorepo: Monorepo) -> None:
     monorepo.commit()
     monorepo.lock("checker-core==2.0", root=False)
     monorepo.commit()
-    assert (monorepo.tested(), monorepo.deployed()) == (DEPLOYED, [])
+    assert (monorepo.tested(), monorepo.deployed()) == (["alone", "plain", "shop"], [])
     monorepo.lock("checker-core==2.0", "store==2.0", root=False)
     monorepo.commit()
     assert monorepo.tested() == ["base", "shop"]
@@ -389,4 +403,4 @@ def test_a_root_that_is_no_project(monorepo: Monorepo) -> None:
     monorepo.commit()
     monorepo.lock("web-core==2.0", root=False)
     monorepo.commit()
-    assert (monorepo.tested(), monorepo.deployed()) == (DEPLOYED, [])
+    assert (monorepo.tested(), monorepo.deployed()) == (["alone", "plain", "shop"], [])

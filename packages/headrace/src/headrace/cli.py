@@ -8,6 +8,7 @@ from headrace.user_errors import OneLineGroup
 
 _COMMANDS = {
     "affected": ("headrace.affected.command", "affected"),
+    "ci": ("headrace.ci", "ci"),
     "contract": ("headrace.contracts.command", "contract"),
     "demo-data": ("headrace.demo.command", "demo_data"),
     "init": ("headrace.init", "init"),

@@ -92,6 +92,11 @@ class Lock:
         start = [(index, ""), *(node for part in parts for node in self._parts(index, part))]
         return self._reached(start)
 
+    def has_groups(self, member: str) -> bool:
+        """Return whether a member has a dependency group with something in it."""
+        entries = (self._packages[index] for index in self._by_name[member])
+        return any(entry.get("dev-dependencies") for entry in entries if _folder(entry) is not None)
+
     @cached_property
     def tools(self) -> Closure:
         """Return the packages of the root's dependency groups, without the members and what only those need."""

@@ -34,6 +34,30 @@ def affected(
     Uncommitted changes and untracked files count where the head is what is checked out. With --for test or --for deploy
     neither dbt nor a location is started, and the members are those to test, or those whose deployed code changed.
     """
+    _, answer, _ = affected_by(base=base, head=head, purpose=purpose, state=state)
+    if output == "json":
+        click.echo(as_json(answer))
+    elif output == "github":
+        click.echo(as_github(answer))
+    else:
+        click.echo(as_text(answer, purpose=purpose, explain=explain))
+
+
+def affected_by(
+    *, base: str | None, head: str = "HEAD", purpose: Purpose | None, state: Path | None = None
+) -> tuple[Path, Affected, str]:
+    """Return the workspace's root, what a change affects in it, and the commit with which it was compared.
+
+    Args:
+        base: a revision; where `head` left `DEFAULT_BASE` if None.
+        head: a revision; with the uncommitted changes where it is what is checked out.
+        purpose: what it is asked for.
+        state: the folder of the manifest before, where there is one.
+
+    Raises:
+        UserError: there is no such revision, or no workspace.
+        click.ClickException: dbt or a location fails.
+    """
     root = _root()
     repository = Repository(root)
     head_commit = repository.commit(head)
@@ -44,13 +68,7 @@ def affected(
         head=WORKING_TREE if head_commit == repository.commit("HEAD") else head_commit,
         state=state,
     )
-    answer = _answer(revisions, purpose)
-    if output == "json":
-        click.echo(as_json(answer))
-    elif output == "github":
-        click.echo(as_github(answer))
-    else:
-        click.echo(as_text(answer, purpose=purpose, explain=explain))
+    return root, _answer(revisions, purpose), base_commit
 
 
 def _answer(revisions: Revisions, purpose: Purpose | None) -> Affected:

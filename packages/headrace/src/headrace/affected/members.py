@@ -160,9 +160,15 @@ class _Locks:
             return
         if self._changed:
             changes = closures[1].changed(closures[0]) if len(closures) > 1 else [f"{member} is new"]
-            for lines in (changes, self._tools):
+            tools = [] if self._has_own_tools(member) else self._tools
+            for lines in (changes, tools):
                 if lines:
                     yield LOCK, lines[0] + (f" and {len(lines) - 1} more" if lines[1:] else ""), member
+
+    def _has_own_tools(self, member: str) -> bool:
+        """Return whether a member is tested with a dependency group of its own, then and now; else with the root's."""
+        locks = [lock for lock in (self._base, self._head) if lock and member in lock.members]
+        return all(lock.has_groups(member) for lock in locks)
 
 
 def _tested_only(repository: Repository, changes: Iterable[Change], base: str, head: str | None) -> Collection[str]:
