@@ -9,6 +9,7 @@ from headrace.user_errors import OneLineGroup
 _COMMANDS = {
     "affected": ("headrace.affected.command", "affected"),
     "contract": ("headrace.contracts.command", "contract"),
+    "dbt": ("headrace.dbt_ci.command", "dbt"),
     "demo-data": ("headrace.demo.command", "demo_data"),
     "init": ("headrace.init", "init"),
     "run": ("headrace.run", "run"),
