@@ -10,6 +10,7 @@ _COMMANDS = {
     "affected": ("headrace.affected.command", "affected"),
     "ci": ("headrace.ci", "ci"),
     "contract": ("headrace.contracts.command", "contract"),
+    "dbt": ("headrace.dbt_ci.command", "dbt"),
     "demo-data": ("headrace.demo.command", "demo_data"),
     "init": ("headrace.init", "init"),
     "release": ("headrace.releases.command", "release"),

@@ -3,8 +3,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,14 @@ class Dbt:
     Args:
         executable: the command.
         root: the folder of the workspace that this environment belongs to.
+        options: options that each command gets, such as `--target`.
+        environment: variables in place of those of this environment.
     """
 
     executable: Path
     root: Path
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def parse(self, project: Path, target: Path, *, root: Path) -> Mapping[str, Any]:
         """Return the manifest of a project.
@@ -55,17 +59,73 @@ class Dbt:
         Raises:
             click.ClickException: dbt can not parse the project or compare it; the message is dbt's.
         """
-        listed = ["ls", "--select", "state:modified", "--state", str(state.resolve())]
-        output = self._run([*listed, "--output", "json", "--output-keys", "unique_id"], project, target, root)
+        return self.listed(project, target, ["--select", "state:modified", "--state", str(state.resolve())], root=root)
+
+    def listed(self, project: Path, target: Path, selection: Sequence[str], *, root: Path) -> set[str]:
+        """Return the nodes of a selection, and leave the project's manifest in `target`.
+
+        Args:
+            project: as for `parse`.
+            target: as for `parse`.
+            selection: dbt's options that select, such as `--select orders+`.
+            root: as for `parse`.
+
+        Raises:
+            click.ClickException: dbt can not parse the project or the selection; the message is dbt's.
+        """
+        output = self._run(["ls", *selection, "--output", "json", "--output-keys", "unique_id"], project, target, root)
         return {json.loads(line)["unique_id"] for line in output.splitlines() if line.startswith("{")}
 
-    def _run(self, command: list[str], project: Path, target: Path, root: Path) -> str:
+    def events(
+        self, command: Sequence[str], project: Path, target: Path, *, root: Path
+    ) -> Generator[Mapping[str, Any], None, None]:
+        """Run a command and yield what dbt logs, an event at a time; it is killed where the reader stops.
+
+        Whether it succeeded is in `run_results.json` of `target`.
+
+        Args:
+            command: dbt's command with its options.
+            project: as for `parse`.
+            target: as for `parse`.
+            root: as for `parse`.
+        """
+        process = subprocess.Popen(  # noqa: S603 - the dbt of the workspace's environment
+            self._arguments(["--log-format", "json"], command, target),
+            cwd=project,
+            env=self._variables(root),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        try:
+            with process:
+                for line in process.stdout or ():
+                    if line.startswith("{"):
+                        yield json.loads(line)
+                    elif line.strip():
+                        yield {"info": {"name": "", "level": "error", "msg": line.strip()}, "data": {}}
+        finally:
+            process.kill()
+            process.wait()
+
+    def _arguments(self, flags: Sequence[str], command: Sequence[str], target: Path) -> list[str]:
         folders = ["--target-path", str(target), "--log-path", str(target)]
+        always = ["--no-use-colors", "--no-partial-parse"]
+        return [str(self.executable), *flags, *always, *command, *self.options, *folders]
+
+    def _variables(self, root: Path) -> Mapping[str, str]:
+        """Return the environment that dbt gets."""
+        quiet = {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+        return {**_PARSED_WITH, **self._environment(root), **self.environment, **quiet}
+
+    def _run(self, command: list[str], project: Path, target: Path, root: Path) -> str:
         done = subprocess.run(  # noqa: S603 - the dbt of the workspace's environment
-            [str(self.executable), "--quiet", "--no-use-colors", "--no-partial-parse", *command, *folders],
+            self._arguments(["--quiet"], command, target),
             check=False,
             cwd=project,
-            env={**_PARSED_WITH, **self._environment(root), "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+            env=self._variables(root),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -64,7 +64,7 @@ def affected_data(
         UserError: there is no dbt to run, or several projects for one manifest.
     """
     touched = {location.name: location.member for location in difference.locations if location.member in deployed}
-    projects = _projects(difference, revisions)
+    projects = dbt_projects(difference, revisions)
     waiting = [project for project in projects if _bears_on(difference, project, touched)]
     if revisions.state and len(projects) > 1:
         folders = ", ".join(project.folder for project in projects)
@@ -77,7 +77,10 @@ def affected_data(
         entries = location_entries(root)
         workspace = replace(Workspace.find(), root=root)
         loading = pool.submit(AssetGraph.load, workspace, list(entries.values()), environment)
-        nodes = [_nodes(difference, project, revisions, root, entries) for project in waiting]
+        nodes = [
+            nodes_of(project, difference, revisions, root, dbt_of(project, difference, revisions, entries))
+            for project in waiting
+        ]
         graph = loading.result()
     dbt_files = {file for found in nodes for file in found.macro_files}
     dbt_files |= {path for project in projects for path in difference.bearings if project.inside([path])}
@@ -92,7 +95,7 @@ def affected_data(
     return sorted(ids), sorted(graph.downstream(made | keys))
 
 
-def _projects(difference: Difference, revisions: Revisions) -> Sequence[DbtProject]:
+def dbt_projects(difference: Difference, revisions: Revisions) -> Sequence[DbtProject]:
     """Return the dbt projects of code locations; those of tests and benchmarks belong to none."""
     owners = difference.head.owners or difference.base.owners
     locations = {location.member for location in difference.locations}
@@ -116,13 +119,20 @@ def _bears_on(difference: Difference, project: DbtProject, touched: Mapping[str,
     )
 
 
-def _nodes(
-    difference: Difference,
-    project: DbtProject,
-    revisions: Revisions,
-    root: Path,
-    entries: Mapping[str, LocationEntry],
-) -> AffectedNodes:
+def nodes_of(project: DbtProject, difference: Difference, revisions: Revisions, root: Path, dbt: Dbt) -> AffectedNodes:
+    """Return the nodes of a dbt project that a change affects.
+
+    Args:
+        project: the project.
+        difference: what changed.
+        revisions: what is compared.
+        root: the folder of the workspace as it is now.
+        dbt: the command.
+
+    Raises:
+        click.ClickException: dbt can not parse the project.
+        UserError: the folder of the manifest before has none.
+    """
     repository = revisions.repository
     config = PROJECT if project.folder == "." else f"{project.folder}/{PROJECT}"
 
@@ -138,9 +148,20 @@ def _nodes(
         changed=set(difference.bearings),
         texts=texts,
     )
-    names = {location.name for location in difference.locations if location.member in project.members}
-    dbt = Dbt(_executable([entry for name, entry in entries.items() if name in names]), repository.root)
     return affected_nodes(project, comparison, dbt, everything=everything)
+
+
+def dbt_of(
+    project: DbtProject, difference: Difference, revisions: Revisions, entries: Mapping[str, LocationEntry]
+) -> Dbt:
+    """Return the dbt command of the locations that a project belongs to.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = {location.name for location in difference.locations if location.member in project.members}
+    executable = _executable([entry for name, entry in entries.items() if name in names])
+    return Dbt(executable, revisions.repository.root)
 
 
 def _is_engine_changed(difference: Difference, project: DbtProject) -> bool:

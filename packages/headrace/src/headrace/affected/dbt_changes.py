@@ -45,10 +45,14 @@ class AffectedNodes:
     Args:
         nodes: unique ids.
         macro_files: the files of its macros, relative to the workspace's root; some are in other members.
+        changed: those of the nodes that changed themselves; the others depend on them.
+        manifest: the manifest of the project as it is now.
     """
 
     nodes: set[str]
     macro_files: set[str]
+    changed: set[str]
+    manifest: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,13 @@ def affected_nodes(project: DbtProject, comparison: Comparison, dbt: Dbt, *, eve
         state = None if everything else comparison.state or _parsed_base(project, comparison, dbt, before)
         if state is None:
             head = dbt.parse(folder, now, root=comparison.head)
-            return AffectedNodes(all_nodes(head), _macro_files(project, head))
+            return AffectedNodes(all_nodes(head), _macro_files(project, head), all_nodes(head), head)
         modified = dbt.modified(folder, now, state, root=comparison.head)
         base, head = read_manifest(state), read_manifest(now)
     sources = sources_declared_otherwise(*comparison.declarations(project), head["metadata"]["project_name"])
     nodes = (modified - head["sources"].keys()) | (sources & head["sources"].keys()) | missed(base, head, changed)
     files = _macro_files(project, base) | _macro_files(project, head)
-    return AffectedNodes(with_children(nodes, head), files)
+    return AffectedNodes(with_children(nodes, head), files, nodes, head)
 
 
 def is_engine_changed(base: Lock, head: Lock, members: Collection[str]) -> bool:

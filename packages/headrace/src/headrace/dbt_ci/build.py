@@ -1,0 +1,184 @@
+"""Builds what a change affects into a file of its own, with dbt, on top of production."""
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.dbt_ci.warehouse import SCRATCH, Warehouse, relation_of
+from headrace.dbt_ci.windows import Window
+from headrace.dbt_command import Dbt
+from headrace.user_errors import UserError
+
+BUILT = ("model", "seed", "snapshot")
+_RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResult", "LogUnitTestResult")
+_FINE = ("success", "pass")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What CI builds of a project.
+
+    Args:
+        manifest: the manifest, in which nodes are of the file that CI builds in.
+        state: production's manifest.
+        changed: the nodes that changed themselves.
+        chosen: the nodes to build and the tests to run.
+    """
+
+    manifest: Mapping[str, Any]
+    state: Mapping[str, Any]
+    changed: Collection[str]
+    chosen: Collection[str]
+
+    @property
+    def built(self) -> Sequence[Mapping[str, Any]]:
+        """Return the models, seeds and snapshots that are built as a relation."""
+        nodes = (self.manifest["nodes"][name] for name in sorted(self.chosen) if name in self.manifest["nodes"])
+        kept = (node for node in nodes if node["resource_type"] in BUILT)
+        return [node for node in kept if node["config"].get("materialized") != "ephemeral"]
+
+    @property
+    def deleted(self) -> Sequence[Mapping[str, Any]]:
+        """Return production's models, seeds and snapshots that there are no more."""
+        return [
+            node
+            for name, node in sorted(self.state["nodes"].items())
+            if node["resource_type"] in BUILT
+            and name not in self.manifest["nodes"]
+            and node["config"].get("materialized") != "ephemeral"
+        ]
+
+    def in_production(self, node: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return production's node of a node, None where it has none."""
+        found: Mapping[str, Any] | None = self.state["nodes"].get(node["unique_id"])
+        return found
+
+    def selection(self, kinds: Collection[str]) -> Sequence[str]:
+        """Return dbt's selectors of the chosen nodes of these kinds."""
+        nodes = {**self.manifest["nodes"], **self.manifest["unit_tests"]}
+        return [
+            f"fqn:{'.'.join(nodes[name]['fqn'])}"
+            for name in sorted(self.chosen)
+            if name in nodes and nodes[name]["resource_type"] in kinds
+        ]
+
+    def refuse_files(self) -> None:
+        """Refuse what would be written outside of the database.
+
+        Raises:
+            UserError: a model is materialized as a file.
+        """
+        for node in self.built:
+            if node["config"].get("materialized") == "external":
+                raise UserError(
+                    f"{node['original_file_path']}: materialized='external' writes a file that may be production's: "
+                    f"leave it out by --exclude {node['name']}"
+                )
+
+
+@dataclass
+class Results:
+    """What dbt's commands said.
+
+    Args:
+        statuses: the status of each node.
+        messages: what dbt says of it.
+    """
+
+    statuses: dict[str, str] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(choice: Choice, warehouse: Warehouse) -> None:
+    """Put into the file what a build goes on from: production's rows of incremental models and snapshots.
+
+    An incremental model is built on its present rows, as it will be in production: its readers then see all of history,
+    of which the window is new. A source that is a table of the database is looked through to production's, since dbt
+    defers no sources.
+    """
+    with warehouse.written():
+        for node in choice.built:
+            before = choice.in_production(node)
+            is_kept = node["config"].get("materialized") in ("incremental", "snapshot")
+            if before and is_kept and warehouse.columns(relation_of(before)):
+                warehouse.copy(relation_of(before), node)
+        for name, source in sorted(choice.manifest["sources"].items()):
+            before = choice.state["sources"].get(name)
+            is_table = source["relation_name"] == relation_of(source) and source["database"] == SCRATCH
+            if before and is_table and warehouse.columns(relation_of(before)):
+                warehouse.look_through(relation_of(before), source)
+
+
+@dataclass(frozen=True)
+class Builder:
+    """dbt on a project, building into the file.
+
+    Args:
+        dbt: the command.
+        project: the folder of `dbt_project.yml`.
+        root: the folder of the workspace.
+        state: the folder of production's manifest.
+        target: a folder for what dbt writes.
+        say: takes a line of progress.
+    """
+
+    dbt: Dbt
+    project: Path
+    root: Path
+    state: Path
+    target: Path
+    say: Callable[[str], None]
+
+    def build(self, choice: Choice, window: Window | None) -> Results:
+        """Build the chosen nodes, and run their tests.
+
+        Unit tests bring their own window, which the window's variables would overrule: they run without.
+
+        Raises:
+            click.ClickException: dbt can not run at all; the message is its own.
+        """
+        results = Results()
+        commands = [("build", (*BUILT, "test"), window.flags() if window else ()), ("test", ("unit_test",), ())]
+        for command, kinds, flags in commands:
+            selection = choice.selection(kinds)
+            if selection:
+                defer = ["--defer", "--state", str(self.state.resolve()), "--indirect-selection", "empty"]
+                kept = (
+                    ["--resource-type", "unit_test"] if command == "test" else ["--exclude-resource-type", "unit_test"]
+                )
+                self._run([command, *flags, *defer, *kept, "--select", *selection], results)
+        return results
+
+    def _run(self, command: Sequence[str], results: Results) -> None:
+        artifact = self.target / "run_results.json"
+        artifact.unlink(missing_ok=True)
+        errors = []
+        events = self.dbt.events(command, self.project, self.target, root=self.root)
+        with closing(events):
+            for event in events:
+                if event["info"]["level"] == "error":
+                    errors.append(" ".join(event["info"]["msg"].split()))
+                self._tell(event)
+        if not artifact.is_file():
+            said = [line for line in errors if not line.endswith("Encountered an error:")]
+            raise click.ClickException(f"{self.project}: dbt {command[0]} failed: {' '.join(said) or 'without a word'}")
+        for result in json.loads(artifact.read_text(encoding="utf-8"))["results"]:
+            results.statuses[result["unique_id"]] = result["status"]
+            results.messages[result["unique_id"]] = result["message"] or ""
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        data = event["data"]
+        if event["info"]["name"] in _RESULTS and "index" in data:
+            total = data.get("total") or data.get("num_models")  # a test's event has the second
+            name = data.get("node_info", {}).get("node_name", "")
+            self.say(f"{data['index']} of {total} {name}: {data['status']} in {data['execution_time']:.1f} s")
+
+
+def is_fine(status: str | None) -> bool:
+    """Return whether a status is that of a node that was built, or of a test that passed."""
+    return status in _FINE

@@ -1,0 +1,227 @@
+"""The command `headrace dbt ci`: builds what a change affects beside production, and says what differs."""
+
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+from rich.console import Console
+
+from headrace.affected.command import DEFAULT_BASE
+from headrace.affected.data import Revisions, dbt_of, dbt_projects, nodes_of
+from headrace.affected.dbt_changes import DbtProject
+from headrace.affected.members import Difference
+from headrace.contracts.export import location_entries
+from headrace.dbt_ci.build import BUILT, Builder, Choice, prepare
+from headrace.dbt_ci.interrupts import ending_on_signals
+from headrace.dbt_ci.models import Comparer
+from headrace.dbt_ci.profile import PROFILES, ci_profile
+from headrace.dbt_ci.report import Report, as_json
+from headrace.dbt_ci.tables import as_lines, as_markdown, as_table
+from headrace.dbt_ci.warehouse import SCRATCH, open_warehouse
+from headrace.dbt_ci.windows import window_of
+from headrace.dbt_command import Dbt, read_manifest
+from headrace.git_changes import WORKING_TREE, Repository
+from headrace.user_errors import OneLineCommand, OneLineGroup, UserError
+from headrace.workspace import Workspace
+
+_WIDTH = 200
+_DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.group("dbt", cls=OneLineGroup)
+def dbt() -> None:
+    """What concerns the workspace's dbt project."""
+
+
+@dbt.command("ci", cls=OneLineCommand)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The folder of production's manifest.",
+)
+@click.option("--warehouse", type=click.Path(path_type=Path), metavar="FILE", help="Production's DuckDB file.")
+@click.option("--base", metavar="REV", help=f"What files changed since; where HEAD left {DEFAULT_BASE} by default.")
+@click.option("--project", metavar="FOLDER", help="The dbt project, where there are several.")
+@click.option("--target", metavar="NAME", help="The target of dbt's profile; its default by default.")
+@click.option("--select", multiple=True, metavar="SELECTION", help="Only these of what is affected, as dbt selects.")
+@click.option("--exclude", multiple=True, metavar="SELECTION", help="Without these.")
+@click.option("--from", "first", type=_DAY, metavar="DAY", help="The first day of partitioned models.")
+@click.option("--to", "last", type=_DAY, metavar="DAY", help="The last day; the last that production has by default.")
+@click.option("--days", type=click.IntRange(min=1), default=7, show_default=True, help="How many days, without --from.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=1_000_000,
+    show_default=True,
+    metavar="ROWS",
+    help="Compare a sample of what has more rows.",
+)
+@click.option(
+    "--examples", type=click.IntRange(min=0), default=5, show_default=True, help="Keys to show of each model."
+)
+@click.option(
+    "--wait", type=click.IntRange(min=0), default=120, show_default=True, help="Seconds to wait for a writer."
+)
+@click.option("--fail-on-diff", is_flag=True, help="Exit with 1 where an unchanged model's rows change.")
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json", "markdown"]), default="text", help="How to say it."
+)
+def ci(
+    *,
+    state: Path,
+    warehouse: Path | None,
+    base: str | None,
+    project: str | None,
+    target: str | None,
+    select: tuple[str, ...],
+    exclude: tuple[str, ...],
+    first: datetime | None,
+    last: datetime | None,
+    days: int,
+    limit: int,
+    examples: int,
+    wait: int,
+    fail_on_diff: bool,
+    output: str,
+) -> None:
+    """Build what a change affects beside production, run its tests, and print what differs.
+
+    It is built into a DuckDB file of its own, which is dropped at the end, also after a failure, SIGINT or SIGTERM. The
+    rest is read from production, which is only ever read. Exit codes: 0 all is built and tested; 1 something failed;
+    2 the call was wrong.
+    """
+    workspace = Workspace.find()
+    production = (warehouse or workspace.warehouse).absolute()
+    database = _database(state)
+    with ending_on_signals(), ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="headrace-dbt-ci-"))).resolve()
+        scratch = folder / f"{SCRATCH}.duckdb"
+        found, difference, revisions, dbt_ = _project(workspace, state, base, project)
+        where = workspace.root / found.folder
+        if state.resolve() == (where / "target").resolve():
+            raise UserError(
+                f"--state {state}: dbt writes this project's own manifest there: copy production's elsewhere"
+            )
+        (folder / PROFILES).write_text(ci_profile(where, target, scratch, production, database), encoding="utf-8")
+        dbt_ = replace(
+            dbt_,
+            options=["--profiles-dir", str(folder)],
+            environment={**workspace.environment(), "HEADRACE_WAREHOUSE": str(scratch)},
+        )
+        opened = stack.enter_context(open_warehouse(production, database, scratch, wait=wait, say=_say))
+        _say(f"comparing {found.folder} with the manifest of {state}")
+        affected = nodes_of(found, difference, revisions, workspace.root, dbt_)
+        chosen = affected.nodes
+        if select or exclude:
+            options = [word for each in select for word in ("--select", *each.split())]
+            options += [word for each in exclude for word in ("--exclude", *each.split())]
+            chosen = chosen & dbt_.listed(where, folder / "listed", options, root=workspace.root)
+        choice = Choice(affected.manifest, read_manifest(state), affected.changed, chosen)
+        choice.refuse_files()
+        before = [node for each in choice.built if (node := choice.in_production(each))]
+        window = window_of(
+            choice.built,
+            before or choice.state["nodes"].values(),
+            opened,
+            first=_day(first),
+            last=_day(last),
+            days=days,
+        )
+        prepare(choice, opened)
+        if choice.built:
+            said = f", of partitioned ones from {window.start} to before {window.end}" if window else ""
+            _say(f"building {len(choice.built)} of {_models(choice)} models{said}")
+        results = Builder(dbt_, where, workspace.root, state, folder / "target", _say).build(choice, window)
+        with opened.read():
+            comparer = Comparer(choice, results, opened, window, limit, examples, _say)
+            report = Report(
+                project=found.folder,
+                start=window.start.isoformat() if window else None,
+                end=window.end.isoformat() if window else None,
+                models=comparer.models(),
+                failures=comparer.failures(),
+                warnings=comparer.warnings(),
+            )
+    _print(report, output)
+    if not report.passed or (fail_on_diff and any(model.is_surprising for model in report.models)):
+        raise click.exceptions.Exit(1)
+
+
+def _project(
+    workspace: Workspace, state: Path, base: str | None, folder: str | None
+) -> tuple[DbtProject, Difference, Revisions, Dbt]:
+    repository = Repository(workspace.root)
+    commit = repository.commit(base) if base else _left(repository)
+    revisions = Revisions(repository, commit, WORKING_TREE, state)
+    difference = Difference.between(repository, commit, WORKING_TREE)
+    projects = dbt_projects(difference, revisions)
+    if folder:
+        projects = [project for project in projects if Path(project.folder) == Path(folder)]
+    if len(projects) != 1:
+        names = ", ".join(project.folder for project in projects) or "none"
+        raise UserError(f"{workspace.root}: one dbt project of a code location is needed, found {names}: see --project")
+    dbt_ = dbt_of(projects[0], difference, revisions, location_entries(workspace.root))
+    return projects[0], difference, revisions, dbt_
+
+
+def _left(repository: Repository) -> str:
+    """Return where HEAD left the main branch, or HEAD itself where that is not to be told."""
+    try:
+        return repository.merge_base(DEFAULT_BASE, "HEAD")
+    except UserError as error:
+        _say(
+            f"only the manifest is compared, which does not tell changed sources, vars and large seeds: {error.message}"
+        )
+        return repository.commit("HEAD")
+
+
+def _database(state: Path) -> str:
+    """Return the name of production's database by its manifest.
+
+    Raises:
+        UserError: there is no manifest, or it is not of one DuckDB file.
+    """
+    if not (state / "manifest.json").is_file():
+        raise UserError(f"--state {state}: there is no manifest.json: copy it from where production was built last")
+    manifest = read_manifest(state)
+    adapter = manifest["metadata"].get("adapter_type")
+    if adapter != "duckdb":
+        raise UserError(f"--state {state}: a manifest of {adapter}, and `headrace dbt ci` compares DuckDB files only")
+    nodes = (node for node in manifest["nodes"].values() if node["resource_type"] in BUILT)
+    names = sorted({node["database"] for node in nodes if not node["config"].get("database")} - {None})
+    if len(names) != 1:
+        raise UserError(f"--state {state}: its models are of {', '.join(names) or 'no database'}: one is needed")
+    if names[0] == SCRATCH:
+        raise UserError(f"--state {state}: its models are of {SCRATCH}, the name of what CI builds: not of production")
+    return str(names[0])
+
+
+def _models(choice: Choice) -> int:
+    return sum(node["resource_type"] in BUILT for node in choice.manifest["nodes"].values())
+
+
+def _day(given: datetime | None) -> date | None:
+    return given.date() if given else None
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _print(report: Report, output: str) -> None:
+    if output == "json":
+        click.echo(as_json(report))
+    elif output == "markdown":
+        click.echo(as_markdown(report))
+    else:
+        if report.models:
+            # A file or a pipe has no width: rich would take 80 and break the lines.
+            Console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH).print(as_table(report))
+        for line in as_lines(report):
+            click.echo(line)

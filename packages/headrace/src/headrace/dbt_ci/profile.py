@@ -1,0 +1,66 @@
+"""The dbt profile of a CI build: the project's own, with a file of its own to write and everything else read-only."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from headrace.user_errors import UserError
+
+PROFILES = "profiles.yml"
+
+
+def ci_profile(project: Path, target: str | None, scratch: Path, production: Path, database: str) -> str:
+    """Return the text of a `profiles.yml` whose one target writes `scratch`.
+
+    Its text is the project's, so that settings, secrets and extensions stay, and Jinja in it is dbt's to render. All
+    that it attaches is read-only: what a model's config names as its `database` can not be written.
+
+    Args:
+        project: the folder of `dbt_project.yml`.
+        target: the profile's target; its default where None.
+        scratch: the DuckDB file that is written.
+        production: the DuckDB file that is read.
+        database: the name under which production is read.
+
+    Raises:
+        UserError: there is no such profile or target, or its database is not a DuckDB file.
+    """
+    file, name, profile = _profile(project)
+    chosen = target or str(profile.get("target", "default"))
+    output = (profile.get("outputs") or {}).get(chosen)
+    if output is None:
+        raise UserError(f"{file}: profile {name} has no target {chosen}: name one by --target")
+    if output.get("type") != "duckdb":
+        raise UserError(
+            f"{file}: target {chosen} of {name} is of type {output.get('type')}, and `headrace dbt ci` builds in a "
+            "DuckDB file: name another one by --target, or run `dbt build --select state:modified+ --defer`"
+        )
+    attached = [{**entry, "read_only": True} for entry in output.get("attach") or ()]
+    if output.get("database") in {entry.get("alias") for entry in attached} - {None}:
+        raise UserError(
+            f"{file}: target {chosen} of {name} writes the attached database {output['database']}, and "
+            "`headrace dbt ci` builds in a DuckDB file: name another one by --target"
+        )
+    attached.append({"path": str(production), "alias": f'"{database}"', "read_only": True})
+    kept = {key: value for key, value in output.items() if key != "database"}
+    changed = {**kept, "path": str(scratch), "attach": attached}
+    return yaml.safe_dump({name: {"target": chosen, "outputs": {chosen: changed}}}, allow_unicode=True)
+
+
+def _profile(project: Path) -> tuple[Path, str, Mapping[str, Any]]:
+    """Return the file, the name and the content of a project's profile, found where dbt looks for it."""
+    config = project / "dbt_project.yml"
+    name = str((yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("profile"))
+    said = os.environ.get("DBT_PROFILES_DIR")
+    folders = [Path(said)] if said else [project, Path.home() / ".dbt"]
+    for folder in folders:
+        if (folder / PROFILES).is_file():
+            content = yaml.safe_load((folder / PROFILES).read_text(encoding="utf-8")) or {}
+            if name not in content:
+                raise UserError(f"{folder / PROFILES}: no profile {name}, which {config} names: add it")
+            return folder / PROFILES, name, content[name]
+    looked = " or ".join(str(folder) for folder in folders)
+    raise UserError(f"{config}: no {PROFILES} in {looked}: set DBT_PROFILES_DIR")
