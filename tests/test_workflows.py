@@ -22,9 +22,6 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 MEMBERS = Lock((ROOT / "uv.lock").read_text()).members
 LOCATIONS = sorted(path.name for path in (ROOT / "projects").iterdir() if (path / "pyproject.toml").is_file())
 
-# Targets and verbs of other branches than this one: delete a name when it is there.
-COMING = {"mutants", "dbt", "release"}
-
 EVERYTHING = Affected(members=sorted(MEMBERS), deploy=LOCATIONS, dbt=[], assets=[], contracts=True, reasons={})
 
 
@@ -87,11 +84,11 @@ def test_what_workflows_and_scripts_call_is_there() -> None:
     scripts = [path for path in (ROOT / ".ci").iterdir() if path.is_file()]
     called += "".join(path.read_text() for path in scripts)
     for target in re.findall(r"^\s*make ([a-z-]+)", called, re.MULTILINE):
-        assert target in targets | COMING
+        assert target in targets
     for script in re.findall(r"(?<![\w/])\.ci/[\w-]+", called + makefile):
         assert (ROOT / script).stat().st_mode & 0o111, script
     verbs = set(re.findall(r"(?<![\w/.@-])headrace ([a-z-]+)", re.sub(r"--package headrace|#.*", "", called)))
-    assert verbs - COMING <= set(main.list_commands(click.Context(main)))
+    assert verbs <= set(main.list_commands(click.Context(main)))
 
 
 def test_every_action_is_pinned_by_commit_with_its_version_beside_it() -> None:
