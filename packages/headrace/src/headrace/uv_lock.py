@@ -92,6 +92,11 @@ class Lock:
         start = [(index, ""), *(node for part in parts for node in self._parts(index, part))]
         return self._reached(start)
 
+    def declared(self, member: str) -> Mapping[str, Any]:
+        """Return what is locked of a member's own `pyproject.toml`: its version, and all that it asks for."""
+        entries = (self._packages[index] for index in self._by_name[member])
+        return {key: entry[key] for entry in entries for key in ("version", "metadata") if key in entry}
+
     @cached_property
     def tools(self) -> Closure:
         """Return the packages of the root's dependency groups, without the members and what only those need."""

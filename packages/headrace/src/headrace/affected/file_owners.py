@@ -11,6 +11,9 @@ from headrace.user_errors import UserError
 _TEST_TABLES = ("coverage", "headrace", "mypy", "pytest", "ruff")
 """Tables below `[tool]` of a `pyproject.toml` that nothing deployed reads; so are the dependency groups."""
 
+_LOCKED = ("name", "version", "requires-python", "dependencies", "optional-dependencies", "dynamic")
+"""Keys of `[project]` that uv compares with its lock; so are the dependency groups, and `[tool.uv]`."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -125,6 +128,16 @@ def rules_of(pyproject: Mapping[str, Any], where: str) -> Rules:
 def is_deployed_alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Return whether two versions of a `pyproject.toml` differ in nothing that is deployed."""
     return _deployed(before) == _deployed(after)
+
+
+def is_locked_alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether two versions of a `pyproject.toml` ask uv for the same."""
+    return _locked(before) == _locked(after)
+
+
+def _locked(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
+    project = {key: pyproject.get("project", {}).get(key) for key in _LOCKED}
+    return {**project, "groups": pyproject.get("dependency-groups"), "uv": pyproject.get("tool", {}).get("uv")}
 
 
 def _deployed(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
