@@ -93,9 +93,9 @@ class Lock:
         return self._reached(start)
 
     def declared(self, member: str) -> Mapping[str, Any]:
-        """Return what is locked of a member's own `pyproject.toml`: its version, and all that it asks for."""
+        """Return what is locked of a member's own `pyproject.toml`: its version, its kind, and all that it asks for."""
         entries = (self._packages[index] for index in self._by_name[member])
-        return {key: entry[key] for entry in entries for key in ("version", "metadata") if key in entry}
+        return {key: entry[key] for entry in entries for key in ("version", "source", "metadata") if key in entry}
 
     @cached_property
     def tools(self) -> Closure:

@@ -137,7 +137,7 @@ def is_configured_otherwise(before: str | None, after: str | None) -> bool:
     try:
         sides: Sequence[Mapping[str, Any]] = [yaml.safe_load(text or "") or {} for text in (before, after)]
         return bears_on_every_node(*sides)
-    except (yaml.YAMLError, AttributeError):
+    except (yaml.YAMLError, AttributeError, ValueError):
         return True
 
 

@@ -12,7 +12,13 @@ _TEST_TABLES = ("coverage", "headrace", "mypy", "pytest", "ruff")
 """Tables below `[tool]` of a `pyproject.toml` that nothing deployed reads; so are the dependency groups."""
 
 _LOCKED = ("name", "version", "requires-python", "dependencies", "optional-dependencies", "dynamic")
-"""Keys of `[project]` that uv compares with its lock; so are the dependency groups, and `[tool.uv]`."""
+"""Keys of `[project]` that uv compares with its lock; so are the dependency groups, and what follows."""
+
+_LOCKED_UV = ("dependency-groups", "dev-dependencies", "package", "sources")
+"""Keys of a member's `[tool.uv]`."""
+
+_TABLES = ("project", "tool", "tool.dg", "tool.dg.project", "tool.headrace", "tool.headrace.affected", "tool.uv")
+"""What is a table where it is there."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,21 @@ class Owners:
 
 
 def parsed(text: str | None) -> Mapping[str, Any] | None:
-    """Return what a `pyproject.toml` says; None where there is none or it is broken."""
+    """Return what a `pyproject.toml` says; None where there is none, or it is broken."""
     try:
-        return None if text is None else tomllib.loads(text)
+        content = tomllib.loads(text or "")
     except tomllib.TOMLDecodeError:
         return None
+    sound = all(isinstance(_at(content, table.split(".")), dict) for table in _TABLES)
+    return content if text is not None and sound else None
+
+
+def _at(content: Mapping[str, Any], way: Sequence[str]) -> Any:
+    """Return what stands at the end of a way of keys; an empty table where the way ends before."""
+    found: Any = content
+    for key in way:
+        found = found.get(key, {}) if isinstance(found, dict) else {}
+    return found
 
 
 def claims_of(pyproject: Mapping[str, Any], where: str) -> Sequence[str]:
@@ -137,7 +153,8 @@ def is_locked_alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool
 
 def _locked(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
     project = {key: pyproject.get("project", {}).get(key) for key in _LOCKED}
-    return {**project, "groups": pyproject.get("dependency-groups"), "uv": pyproject.get("tool", {}).get("uv")}
+    uv = {f"uv {key}": pyproject.get("tool", {}).get("uv", {}).get(key) for key in _LOCKED_UV}
+    return {**project, **uv, "groups": pyproject.get("dependency-groups")}
 
 
 def _deployed(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -147,8 +164,8 @@ def _deployed(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _table(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
-    table = pyproject.get("tool", {}).get("headrace", {})
-    return table if isinstance(table, dict) else {}
+    table: Mapping[str, Any] = pyproject.get("tool", {}).get("headrace", {})
+    return table
 
 
 def _patterns(table: Mapping[str, Any], key: str, where: str) -> Sequence[str]:

@@ -183,13 +183,13 @@ def _rewritten(
 
 
 def _not_locked(path: str, before: WorkspaceRevision, after: WorkspaceRevision) -> set[Bearing]:
-    """Return that a member's `pyproject.toml` bears on all tests, where the lock says of it what it said.
+    """Return that a member's `pyproject.toml` bears on all tests, where the lock says of the member what it said.
 
     `uv run --locked` then fails, of whatever member; what is deployed is exported from the lock as it is.
     """
     if before.lock is None or after.lock is None:
         return set()
-    folder = path.removesuffix(PYPROJECT).rstrip("/") or "."
+    folder = path.rpartition("/")[0]  # the root's bears on all by itself
     stale = any(
         where == folder and name in before.lock.members and before.lock.declared(name) == after.lock.declared(name)
         for name, where in after.lock.members.items()
