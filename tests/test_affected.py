@@ -21,6 +21,7 @@ BIN = Path(sys.executable).parent
 
 MACROS = "packages/dbt_common/src/dagster_dbt_common/macros"
 SOURCES = "dbt/models/sources/raw.yml"
+UNCHECKED = "{{ config(contract={'enforced': false}) }}"
 SUBTOTAL = "{name: subtotal, data_type: bigint"
 
 INCREMENTAL = {"order_items", "orders", "store_hours", "store_months"}
@@ -86,13 +87,18 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         if (ROOT / name).is_file():
             (clone.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone.root / name)
-    # What the demo has none of: an ephemeral model.
-    (clone.root / "dbt/models/intermediate/int_paid.sql").write_text(
-        "{{ config(materialized='ephemeral') }}\nselect order_id from {{ ref('orders') }}\n"
-    )
-    (clone.root / "dbt/models/marts/lifetime/paid.sql").write_text(
-        "{{ config(contract={'enforced': false}) }}\nselect * from {{ ref('int_paid') }}\n"
-    )
+    # What the demo has none of: an ephemeral model, a macro of the project's own, a seed above 1 MiB.
+    ephemeral = "{{ config(materialized='ephemeral') }}"
+    for file, text in {
+        "models/intermediate/int_paid.sql": f"{ephemeral}\nselect order_id from {{{{ ref('orders') }}}}\n",
+        "models/marts/lifetime/paid.sql": f"{UNCHECKED}\nselect * from {{{{ ref('int_paid') }}}}\n",
+        "macros/rounded.sql": "{% macro rounded(rate) %}round({{ rate }}, 2){% endmacro %}\n",
+        "seeds/rates.csv": "id,rate\n" + "".join(f"{row},0.{row:06}\n" for row in range(80_000)),
+        "models/marts/lifetime/rated.sql": f"{UNCHECKED}\nselect id from {{{{ ref('rates') }}}}\n",
+        "models/marts/lifetime/prices.sql": f"{UNCHECKED}\nselect {{{{ rounded('0.125') }}}} as price\n",
+    }.items():
+        (clone.root / "dbt" / file).parent.mkdir(exist_ok=True)
+        (clone.root / "dbt" / file).write_text(text)
     clone.git("init", "--quiet", "--initial-branch=main")
     clone.git("add", "--all")
     clone.git("commit", "--quiet", "--message=all")
@@ -195,12 +201,18 @@ def test_a_strategy_that_dbt_calls_by_its_name_reaches_its_models(clone: Clone) 
     assert "product_types" not in answer["assets"]
 
 
-def test_a_seed_reaches_its_children(clone: Clone) -> None:
+def test_seeds_and_a_macro_reach_what_reads_them(clone: Clone) -> None:
+    """dbt compares a seed above 1 MiB by its path alone. The description beside them is no change of a node."""
     seed = clone.root / "dbt/seeds/product_types.csv"
     seed.write_text(seed.read_text().replace("true", "false", 1))
+    assert (clone.root / "dbt/seeds/rates.csv").stat().st_size > 2**20
+    edit(clone, "dbt/seeds/rates.csv", "0.000001", "0.000002")
+    edit(clone, "dbt/macros/rounded.sql", ", 2", ", 1")
+    edit(clone, "dbt/models/staging/staging.yml", "description: ", "description: So, ")
     answer = clone.call("--for", "dbt", "--state", str(clone.production))
-    assert {"product_types", "int_product_catalog", "order_items"} <= built(answer)
+    assert {"product_types", "int_product_catalog", "order_items", "rates", "rated", "prices"} <= built(answer)
     assert not {name for name in built(answer) if name.startswith("stg_")}
+    assert {"rated", "prices", "rates"} <= set(answer["assets"])
 
 
 def test_code_of_one_location_reaches_the_assets_of_another(clone: Clone) -> None:

@@ -347,6 +347,78 @@ def test_what_is_broken_touches_all_it_may_bear_on(monorepo: Monorepo) -> None:
     assert result.stderr == f"Error: {monorepo.root}/workspace.yaml: no list of code locations: mend it\n"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("dependencies = []", 'dependencies = ["lib"]'),
+        ("dev = []", 'dev = ["maker"]'),
+        ("[project.optional-dependencies]", '[project.optional-dependencies]\nmore = ["lib"]'),
+        ('version = "0.1"', 'version = "0.2"'),
+    ],
+)
+def test_what_a_member_asks_for_and_the_lock_does_not_say_touches_all_tests(
+    monorepo: Monorepo, old: str, new: str
+) -> None:
+    """`uv run --locked` fails then, of whatever member."""
+    file = "packages/alone/pyproject.toml"
+    text = (monorepo.root / file).read_text()
+    assert old in text
+    monorepo.write(file, text.replace(old, new, 1))
+    monorepo.commit()
+    with pytest.raises(AssertionError, match="needs to be updated"):
+        monorepo.uv("lock", "--locked", "--no-index", "--find-links", str(monorepo.wheels))
+    assert monorepo.tested() == ALL
+    assert monorepo.affected()["reasons"]["plain"] == [[file, "not locked", "plain"]]
+    assert monorepo.deployed() == ([] if "dev" in old else ["alone"])
+    # A change of another member's lines in the lock is not it.
+    monorepo.lock("maker==2.0")
+    monorepo.git("checkout", "--quiet", "HEAD~1", "packages/alone/pyproject.toml")
+    monorepo.lock("maker==2.0")
+    monorepo.write(file, text.replace(old, new, 1))
+    assert monorepo.tested(base="HEAD~1") == ALL
+    monorepo.lock()
+    assert monorepo.tested(base="HEAD~1") == (["alone"] if "dev" in old else ["alone", "root"])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        *("project = 3", "tool = 3", "[tool]\nheadrace = 3", "[tool.headrace]\naffected = 3", "[tool]\nuv = 3"),
+        *("[tool]\ndg = 3", "[tool.dg]\nproject = 3"),
+    ],
+)
+def test_a_table_that_is_none_touches_all(monorepo: Monorepo, table: str) -> None:
+    for file in ("packages/alone/pyproject.toml", "pyproject.toml"):
+        before = (monorepo.root / file).read_text()
+        monorepo.write(file, f"{table}\n")
+        monorepo.commit()
+        assert monorepo.tested() == ALL
+        monorepo.write(file, before)
+        monorepo.commit()
+        assert monorepo.tested() == ALL if file == "pyproject.toml" else {"alone", "root"} <= {*monorepo.tested()}
+
+
+def test_a_claim_that_was_none_can_be_mended(monorepo: Monorepo) -> None:
+    file = monorepo.root / "projects/shop/pyproject.toml"
+    mended = file.read_text()
+    file.write_text(mended.replace('owns = ["models/**"]', 'owns = "models"'))
+    monorepo.commit()
+    assert "owns under [tool.headrace] must be a list" in monorepo.call("--base", "HEAD~1").stderr
+    file.write_text(mended)
+    monorepo.commit()
+    assert monorepo.tested() == ["shop"]
+
+
+def test_what_uv_does_not_lock_touches_the_member_alone(monorepo: Monorepo) -> None:
+    file = monorepo.root / "packages/alone/pyproject.toml"
+    file.write_text(file.read_text().replace("[project]", '[project]\ndescription = "alone"', 1))
+    monorepo.commit()
+    assert monorepo.tested() == ["alone", "root"]
+    file.write_text(file.read_text() + "[tool.uv.build-backend]\nmodule-root = 'src'\n")
+    monorepo.commit()
+    assert monorepo.tested() == ["alone", "root"]
+
+
 def test_a_lock_that_comes_back_touches_all(monorepo: Monorepo) -> None:
     monorepo.git("rm", "--quiet", "uv.lock")
     monorepo.commit()

@@ -48,6 +48,17 @@ def test_the_base_is_where_the_branch_left_main(monorepo: Monorepo) -> None:
     assert monorepo.tested(base="origin/main") == ["alone", "base", "plain", "root", "shop"]
 
 
+def test_texts_are_those_of_their_files_whatever_the_names_are(monorepo: Monorepo) -> None:
+    names = ["new\nline.yml", "a b.yml", "ä.yml", "none.yml", "no\nne.yml", "empty.yml", "last.yml"]
+    for name in names:
+        if name not in ("none.yml", "no\nne.yml"):
+            monorepo.write(name, "" if name == "empty.yml" else f"{name}\n")
+    commit = monorepo.commit()
+    repository = Repository(monorepo.root)
+    assert repository.texts(commit, names) == repository.texts(WORKING_TREE, names)
+    assert repository.texts(commit, names)["last.yml"] == "last.yml\n"
+
+
 def test_a_merge_commit_has_the_changes_of_its_branch(monorepo: Monorepo) -> None:
     monorepo.git("switch", "--quiet", "--create", "branch")
     monorepo.write(ALONE, "rows = 1\n")

@@ -138,7 +138,10 @@ def test_a_source_is_compared_as_it_is_declared(old: str, new: str, expected: se
 
 
 def test_sources_that_come_back_or_can_not_be_read() -> None:
-    for before in ([], ["sources: [\n"], ["[]"], ["sources:\n"]):
+    others = [
+        f"sources: {what}\n" for what in ("", "[", "3", "[3]", "[{tables: 3}]", "[{tables: [orders]}]", "2024-99-99")
+    ]
+    for before in ([], ["[]"], others):
         assert sources_declared_otherwise(before, [RAW], "p") == {SOURCE, "source.p.raw.stores"}
     assert sources_declared_otherwise([RAW], ["sources: ["], "p") == set()  # and dbt does not parse
 

@@ -3,18 +3,41 @@
 import json
 import os
 import subprocess
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
+from headrace.dbt_script import NO_DBT
+
+_SCRIPT = Path(__file__).with_name("dbt_script.py")
+
 _PARSED_WITH = {
     # What the profile needs to be read; nothing is connected to.
     "HEADRACE_LAKE": "lake",
     "HEADRACE_WAREHOUSE": ":memory:",
 }
+
+
+@dataclass(frozen=True)
+class Parse:
+    """A project that is to be parsed.
+
+    Args:
+        project: the folder of `dbt_project.yml`.
+        target: a folder for what dbt writes; the manifest stays there.
+        root: the folder of the workspace that the project is in.
+    """
+
+    project: Path
+    target: Path
+    root: Path
+
+
+class BaseError(click.ClickException):
+    """The project before can not be parsed; the message is dbt's."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +82,7 @@ class Dbt:
         Raises:
             click.ClickException: dbt can not parse the project or compare it; the message is dbt's.
         """
-        return self.listed(project, target, ["--select", "state:modified", "--state", str(state.resolve())], root=root)
+        return self.listed(project, target, _since(state), root=root)
 
     def listed(self, project: Path, target: Path, selection: Sequence[str], *, root: Path) -> set[str]:
         """Return the nodes of a selection, and leave the project's manifest in `target`.
@@ -73,8 +96,8 @@ class Dbt:
         Raises:
             click.ClickException: dbt can not parse the project or the selection; the message is dbt's.
         """
-        output = self._run(["ls", *selection, "--output", "json", "--output-keys", "unique_id"], project, target, root)
-        return {json.loads(line)["unique_id"] for line in output.splitlines() if line.startswith("{")}
+        output = self._run(_listing(selection), project, target, root)
+        return _unique_ids(output.splitlines())
 
     def events(
         self, command: Sequence[str], project: Path, target: Path, *, root: Path
@@ -110,6 +133,66 @@ class Dbt:
             process.kill()
             process.wait()
 
+    def modified_since(self, base: Parse, head: Parse) -> set[str]:
+        """Return the nodes of `state:modified` between two folders of a project, and leave both manifests.
+
+        One process parses both, where dbt's interpreter is beside it.
+
+        Args:
+            base: the project before.
+            head: the project now.
+
+        Raises:
+            BaseError: dbt can not parse the project before.
+            click.ClickException: dbt can not parse the project now or compare it; the message is dbt's.
+        """
+        done = self._run_together(((["parse"], base), (_listing(_since(base.target)), head)), head.target)
+        if done is None:
+            try:
+                self.parse(base.project, base.target, root=base.root)
+            except click.ClickException as error:
+                raise BaseError(error.message) from None
+            return self.modified(head.project, head.target, base.target, root=head.root)
+        if done[0]["failed"] is not None:
+            raise BaseError(_failure(base.project, "parse", done[0]["failed"].splitlines()))
+        if done[1]["failed"] is not None:
+            raise click.ClickException(_failure(head.project, "ls", done[1]["failed"].splitlines()))
+        return _unique_ids(done[1]["result"])
+
+    def _run_together(
+        self, commands: Sequence[tuple[Sequence[str], Parse]], folder: Path
+    ) -> Sequence[Mapping[str, Any]] | None:
+        """Return what came of commands in one process; None where there is no interpreter of dbt to run them."""
+        python = self.executable.resolve().parent / "python"
+        if not python.is_file():
+            return None
+        asked = [
+            {
+                "arguments": self._arguments(["--quiet"], command, where.target)[1:],
+                "folder": str(where.project),
+                "environment": self._variables(where.root),
+            }
+            for command, where in commands
+        ]
+        folder.mkdir(parents=True, exist_ok=True)
+        out = folder / "commands.json"
+        done = subprocess.run(  # noqa: S603 - the interpreter of the workspace's dbt
+            [str(python), str(_SCRIPT), str(out)],
+            check=False,
+            input=json.dumps(asked),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        if done.returncode == NO_DBT:
+            return None
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise click.ClickException(f"{commands[-1][1].project}: dbt died: {said[-1]}")
+        results: Sequence[Mapping[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
+        return results
+
     def _arguments(self, flags: Sequence[str], command: Sequence[str], target: Path) -> list[str]:
         folders = ["--target-path", str(target), "--log-path", str(target)]
         always = ["--no-use-colors", "--no-partial-parse"]
@@ -132,9 +215,8 @@ class Dbt:
             errors="replace",
         )
         if done.returncode:
-            lines = (line.strip() for line in (done.stdout + done.stderr).splitlines())
-            said = [line for line in lines if line and not line.endswith("Encountered an error:")]
-            raise click.ClickException(f"{project}: dbt {command[0]} failed: {' '.join(said) or done.returncode}")
+            said = (done.stdout + done.stderr).splitlines() or [f"exit code {done.returncode}"]
+            raise click.ClickException(_failure(project, command[0], said))
         return done.stdout
 
     def _environment(self, root: Path) -> Mapping[str, str]:
@@ -151,3 +233,21 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
     """Return the manifest of a folder that dbt wrote."""
     manifest: Mapping[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return manifest
+
+
+def _since(state: Path) -> list[str]:
+    return ["--select", "state:modified", "--state", str(state.resolve())]
+
+
+def _listing(selection: Sequence[str]) -> list[str]:
+    return ["ls", *selection, "--output", "json", "--output-keys", "unique_id"]
+
+
+def _unique_ids(lines: Iterable[str]) -> set[str]:
+    return {json.loads(line)["unique_id"] for line in lines if line.startswith("{")}
+
+
+def _failure(project: Path, command: str, lines: Iterable[str]) -> str:
+    said = (line.strip() for line in lines)
+    words = " ".join(line for line in said if line and not line.endswith("Encountered an error:"))
+    return f"{project}: dbt {command} failed: {words}"

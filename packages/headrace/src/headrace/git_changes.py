@@ -105,7 +105,7 @@ class Repository:
         if commit is WORKING_TREE:
             files = {path: self.root / path for path in wanted}
             return {path: _text(file.read_bytes()) for path, file in files.items() if file.is_file()}
-        asked = "".join(f"{commit}:./{path}\n" for path in wanted)
+        asked = "".join(f"{self._object(commit, path)}\n" for path in wanted)
         answer = self._git("cat-file", "--batch", given=asked.encode())
         found = {}
         for path in wanted:
@@ -115,6 +115,13 @@ class Repository:
                 found[path] = _text(answer[:size])
                 answer = answer[size + 1 :]
         return found
+
+    def _object(self, commit: str, path: str) -> str:
+        """Return a name of a file at a commit that is one line, for `git cat-file --batch`."""
+        name = f"{commit}:./{path}"
+        if "\n" not in path:
+            return name
+        return self._run("rev-parse", "--verify", "--quiet", name).stdout.decode().strip() or "0" * len(commit)
 
     def named(self, commit: str | None, name: str) -> Sequence[str]:
         """Return the paths of all files of this name, in any folder; those that git ignores are left out."""

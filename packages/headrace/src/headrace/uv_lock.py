@@ -97,6 +97,11 @@ class Lock:
         entries = (self._packages[index] for index in self._by_name[member])
         return any(entry.get("dev-dependencies") for entry in entries if _folder(entry) is not None)
 
+    def declared(self, member: str) -> Mapping[str, Any]:
+        """Return what is locked of a member's own `pyproject.toml`: its version, its kind, and all that it asks for."""
+        entries = (self._packages[index] for index in self._by_name[member])
+        return {key: entry[key] for entry in entries for key in ("version", "source", "metadata") if key in entry}
+
     @cached_property
     def tools(self) -> Closure:
         """Return the packages of the root's dependency groups, without the members and what only those need."""

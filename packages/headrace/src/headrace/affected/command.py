@@ -14,6 +14,8 @@ from headrace.user_errors import OneLineCommand, UserError
 
 DEFAULT_BASE = "origin/main"
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
 Purpose = Literal["test", "deploy", "dbt"]
 
 
@@ -25,7 +27,7 @@ Purpose = Literal["test", "deploy", "dbt"]
     "--format", "output", type=click.Choice(["text", "json", "github"]), default="text", help="How to say it."
 )
 @click.option("--explain", is_flag=True, help="Say for each member by which files it is touched.")
-@click.option("--state", type=click.Path(path_type=Path), metavar="DIR", help="The manifest before; else it is made.")
+@click.option("--state", type=_FOLDER, metavar="DIR", help="The manifest before; else it is made.")
 def affected(
     *, base: str | None, head: str, purpose: Purpose | None, output: str, explain: bool, state: Path | None
 ) -> None:

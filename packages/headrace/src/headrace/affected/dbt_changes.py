@@ -13,7 +13,7 @@ import yaml
 
 from headrace.affected.dbt_sources import sources_declared_otherwise
 from headrace.affected.dbt_state import all_nodes, bears_on_every_node, missed, with_children
-from headrace.dbt_command import Dbt, read_manifest
+from headrace.dbt_command import BaseError, Dbt, Parse, read_manifest
 from headrace.user_errors import UserError
 from headrace.uv_lock import Lock
 
@@ -100,13 +100,13 @@ def affected_nodes(project: DbtProject, comparison: Comparison, dbt: Dbt, *, eve
     if comparison.state and not (comparison.state / "manifest.json").is_file():
         raise UserError(f"--state {comparison.state}: there is no manifest.json: give the target folder of a dbt run")
     with TemporaryDirectory(prefix="headrace-dbt-") as temporary:
-        before, now = Path(temporary) / "before", Path(temporary) / "now"
-        state = None if everything else comparison.state or _parsed_base(project, comparison, dbt, before)
-        if state is None:
-            head = dbt.parse(folder, now, root=comparison.head)
+        before, now = Path(temporary) / "before", Parse(folder, Path(temporary) / "now", comparison.head)
+        state = comparison.state or before
+        modified = None if everything else _modified(project, comparison, dbt, before, now)
+        if modified is None:
+            head = dbt.parse(folder, now.target, root=now.root)
             return AffectedNodes(all_nodes(head), _macro_files(project, head), all_nodes(head), head)
-        modified = dbt.modified(folder, now, state, root=comparison.head)
-        base, head = read_manifest(state), read_manifest(now)
+        base, head = read_manifest(state), read_manifest(now.target)
     sources = sources_declared_otherwise(*comparison.declarations(project), head["metadata"]["project_name"])
     nodes = (modified - head["sources"].keys()) | (sources & head["sources"].keys()) | missed(base, head, changed)
     files = _macro_files(project, base) | _macro_files(project, head)
@@ -141,21 +141,30 @@ def is_configured_otherwise(before: str | None, after: str | None) -> bool:
     try:
         sides: Sequence[Mapping[str, Any]] = [yaml.safe_load(text or "") or {} for text in (before, after)]
         return bears_on_every_node(*sides)
-    except (yaml.YAMLError, AttributeError):
+    except (yaml.YAMLError, AttributeError, ValueError):
         return True
 
 
-def _parsed_base(project: DbtProject, comparison: Comparison, dbt: Dbt, target: Path) -> Path | None:
-    """Parse the project at the base into a folder; None where there it is none, or dbt can not parse it."""
+def _modified(project: DbtProject, comparison: Comparison, dbt: Dbt, before: Path, now: Parse) -> set[str] | None:
+    """Return what dbt says is modified; None where there was no project, or none that dbt can parse.
+
+    Args:
+        project: the project.
+        comparison: what is compared.
+        dbt: the command.
+        before: a folder for the manifest before, where it is to be made.
+        now: the project as it is now.
+    """
+    if comparison.state:
+        return dbt.modified(now.project, now.target, comparison.state, root=now.root)
     with comparison.base() as root:
         if not (root / project.folder / PROJECT).is_file():
             return None
         try:
-            dbt.parse(root / project.folder, target, root=root)
-        except click.ClickException as error:
+            return dbt.modified_since(Parse(root / project.folder, before, root), now)
+        except BaseError as error:
             click.echo(f"the base can not be compared, so every dbt node counts: {error.format_message()}", err=True)
             return None
-    return target
 
 
 def _macro_files(project: DbtProject, manifest: Mapping[str, Any]) -> set[str]:

@@ -31,9 +31,8 @@ def _declared(texts: Iterable[str]) -> Mapping[tuple[str, str], Any]:
     found = {}
     for text in texts:
         for source in _sources(text):
-            tables = source.get("tables") or []
             shared = _without_words({key: value for key, value in source.items() if key != "tables"})
-            for table in tables:
+            for table in _mappings(source.get("tables")):
                 found[str(source.get("name")), str(table.get("name"))] = (shared, _without_words(table))
     return found
 
@@ -41,10 +40,14 @@ def _declared(texts: Iterable[str]) -> Mapping[tuple[str, str], Any]:
 def _sources(text: str) -> list[Any]:
     try:
         content = yaml.safe_load(text)
-        sources = content.get("sources") or []
-    except (yaml.YAMLError, AttributeError):
+    except (yaml.YAMLError, ValueError):  # a date that there is not is a ValueError
         return []
-    return [source for source in sources if isinstance(source, dict)]
+    return _mappings(content.get("sources")) if isinstance(content, dict) else []
+
+
+def _mappings(value: Any) -> list[Any]:
+    """Return those of a list: a file beside the models may mean something else by the same words."""
+    return [inner for inner in value if isinstance(inner, dict)] if isinstance(value, list) else []
 
 
 def _without_words(value: Any) -> Any:

@@ -11,6 +11,15 @@ from headrace.user_errors import UserError
 _TEST_TABLES = ("coverage", "headrace", "mypy", "pytest", "ruff")
 """Tables below `[tool]` of a `pyproject.toml` that nothing deployed reads; so are the dependency groups."""
 
+_LOCKED = ("name", "version", "requires-python", "dependencies", "optional-dependencies", "dynamic")
+"""Keys of `[project]` that uv compares with its lock; so are the dependency groups, and what follows."""
+
+_LOCKED_UV = ("dependency-groups", "dev-dependencies", "package", "sources")
+"""Keys of a member's `[tool.uv]`."""
+
+_TABLES = ("project", "tool", "tool.dg", "tool.dg.project", "tool.headrace", "tool.headrace.affected", "tool.uv")
+"""What is a table where it is there."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -92,11 +101,21 @@ class Owners:
 
 
 def parsed(text: str | None) -> Mapping[str, Any] | None:
-    """Return what a `pyproject.toml` says; None where there is none or it is broken."""
+    """Return what a `pyproject.toml` says; None where there is none, or it is broken."""
     try:
-        return None if text is None else tomllib.loads(text)
+        content = tomllib.loads(text or "")
     except tomllib.TOMLDecodeError:
         return None
+    sound = all(isinstance(_at(content, table.split(".")), dict) for table in _TABLES)
+    return content if text is not None and sound else None
+
+
+def _at(content: Mapping[str, Any], way: Sequence[str]) -> Any:
+    """Return what stands at the end of a way of keys; an empty table where the way ends before."""
+    found: Any = content
+    for key in way:
+        found = found.get(key, {}) if isinstance(found, dict) else {}
+    return found
 
 
 def claims_of(pyproject: Mapping[str, Any], where: str) -> Sequence[str]:
@@ -127,6 +146,17 @@ def is_deployed_alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bo
     return _deployed(before) == _deployed(after)
 
 
+def is_locked_alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether two versions of a `pyproject.toml` ask uv for the same."""
+    return _locked(before) == _locked(after)
+
+
+def _locked(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
+    project = {key: pyproject.get("project", {}).get(key) for key in _LOCKED}
+    uv = {f"uv {key}": pyproject.get("tool", {}).get("uv", {}).get(key) for key in _LOCKED_UV}
+    return {**project, **uv, "groups": pyproject.get("dependency-groups")}
+
+
 def _deployed(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
     tools = {name: table for name, table in pyproject.get("tool", {}).items() if name not in _TEST_TABLES}
     rest = {name: table for name, table in pyproject.items() if name not in ("tool", "dependency-groups")}
@@ -134,8 +164,8 @@ def _deployed(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _table(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
-    table = pyproject.get("tool", {}).get("headrace", {})
-    return table if isinstance(table, dict) else {}
+    table: Mapping[str, Any] = pyproject.get("tool", {}).get("headrace", {})
+    return table
 
 
 def _patterns(table: Mapping[str, Any], key: str, where: str) -> Sequence[str]:

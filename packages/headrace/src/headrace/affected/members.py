@@ -1,9 +1,10 @@
 """Which members a change touches, and by which ways: files, the lock, and what members have of each other."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from headrace.affected.file_owners import Bearing, is_deployed_alike, parsed
+from headrace.affected.file_owners import Bearing, is_deployed_alike, is_locked_alike, parsed
 from headrace.affected.workspace_revision import LOCK, PYPROJECT, Location, WorkspaceRevision
 from headrace.git_changes import Change, Repository
 from headrace.uv_lock import Closure, Lock
@@ -38,7 +39,7 @@ class Difference:
         changes = repository.changes(base, head)
         after = WorkspaceRevision.read(repository, head)
         before = WorkspaceRevision.read(repository, base, after.rules)
-        tested_only = _tested_only(repository, changes, base, head)
+        rewritten = _rewritten(repository, changes, base, head)
         bearings = {}
         for change in changes:
             if change.path != LOCK:
@@ -48,10 +49,12 @@ class Difference:
                     if owners and there
                     for bearing in owners.of(change.path, kept=change.after)
                 }
-                if change.path in tested_only:
+                if change.path in rewritten and is_deployed_alike(*rewritten[change.path]):
                     found = {Bearing(bearing.member, bearing.why, deployed=False) for bearing in found}
                 if change.path in after.unreadable:
                     found.add(Bearing(None, "not to be read by uv"))
+                if change.path in rewritten and not is_locked_alike(*rewritten[change.path]):
+                    found |= _not_locked(change.path, before, after)
                 bearings[change.path] = frozenset(found)
         return cls(before, after, bearings, lock_changed=any(change.path == LOCK for change in changes))
 
@@ -171,8 +174,10 @@ class _Locks:
         return all(lock.has_groups(member) for lock in locks)
 
 
-def _tested_only(repository: Repository, changes: Iterable[Change], base: str, head: str | None) -> Collection[str]:
-    """Return the changed `pyproject.toml` in which nothing changed that is deployed."""
+def _rewritten(
+    repository: Repository, changes: Iterable[Change], base: str, head: str | None
+) -> Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Return what each changed `pyproject.toml` said and says, where both can be read."""
     paths = [
         change.path
         for change in changes
@@ -180,4 +185,19 @@ def _tested_only(repository: Repository, changes: Iterable[Change], base: str, h
     ]
     before, after = repository.texts(base, paths), repository.texts(head, paths)
     pairs = {path: (parsed(before.get(path)), parsed(after.get(path))) for path in paths}
-    return {path for path, (old, new) in pairs.items() if old and new and is_deployed_alike(old, new)}
+    return {path: (old, new) for path, (old, new) in pairs.items() if old and new}
+
+
+def _not_locked(path: str, before: WorkspaceRevision, after: WorkspaceRevision) -> set[Bearing]:
+    """Return that a member's `pyproject.toml` bears on all tests, where the lock says of the member what it said.
+
+    `uv run --locked` then fails, of whatever member; what is deployed is exported from the lock as it is.
+    """
+    if before.lock is None or after.lock is None:
+        return set()
+    folder = path.rpartition("/")[0]  # the root's bears on all by itself
+    stale = any(
+        where == folder and name in before.lock.members and before.lock.declared(name) == after.lock.declared(name)
+        for name, where in after.lock.members.items()
+    )
+    return {Bearing(None, "not locked", deployed=False)} if stale else set()

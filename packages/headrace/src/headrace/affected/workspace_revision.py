@@ -9,6 +9,7 @@ import yaml
 
 from headrace.affected.file_owners import Owners, Rules, claims_of, parsed, rules_of
 from headrace.git_changes import Repository
+from headrace.user_errors import UserError
 from headrace.uv_lock import Lock, LockError
 
 LOCK = "uv.lock"
@@ -54,7 +55,7 @@ class WorkspaceRevision:
         Args:
             repository: the repository.
             commit: a commit, or `WORKING_TREE`.
-            rules: rules in place of its own.
+            rules: rules in place of its own, for the revision before: what is wrong there may be mended since.
 
         Raises:
             UserError: a table `[tool.headrace]` says what there is not.
@@ -66,7 +67,9 @@ class WorkspaceRevision:
         found = repository.texts(commit, files.values())
         read = {name: parsed(found.get(file)) for name, file in files.items()}
         pyprojects = {name: pyproject or {} for name, pyproject in read.items()}
-        claims = {name: claims_of(pyproject, files[name]) for name, pyproject in pyprojects.items()}
+        claims = {
+            name: _claims(pyproject, files[name], before=rules is not None) for name, pyproject in pyprojects.items()
+        }
         rules = rules or rules_of(parsed(texts.get(PYPROJECT)) or {}, PYPROJECT)
         return cls(
             lock=lock,
@@ -85,12 +88,21 @@ def _lock(text: str | None) -> Lock | None:
         return None
 
 
+def _claims(pyproject: Mapping[str, Any], where: str, *, before: bool) -> Sequence[str]:
+    try:
+        return claims_of(pyproject, where)
+    except UserError:
+        if before:
+            return ()
+        raise
+
+
 def _locations(
     text: str, folders: Mapping[str, str], pyprojects: Mapping[str, Mapping[str, Any]]
 ) -> Sequence[Location] | None:
     try:
         entries = [(kind, said) for entry in yaml.safe_load(text)["load_from"] for kind, said in entry.items()]
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
         return None
     modules = {_module(name, pyprojects[name]): name for name in folders}
     locations = []
