@@ -236,3 +236,20 @@ def test_dagster_takes_its_instance_with_a_real_postgres(tmp_path: Path) -> None
         assert instance.run_monitoring_enabled
         assert instance.run_retries_max_retries == 2
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+
+
+def test_the_images_context_has_the_whole_dbt_project_and_nobodys_tests() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    left_out = [re.compile(re.escape(line).replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*") + "(/.*)?")
+                for line in lines if not line.startswith("!") and line != "*"]  # fmt: skip
+    listed = subprocess.run(
+        [shutil.which("git") or "git", "ls-files"], check=True, cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
+    lost = {path for path in listed if any(pattern.fullmatch(path) for pattern in left_out)}
+    assert {path for path in lost if path.startswith("dbt/")} == set()
+    assert {path for path in listed if re.match("(packages|projects)/[^/]*/tests/", path)} <= lost
+    kept = [line.removeprefix("!") for line in lines if line.startswith("!")]
+    dockerfile = (DEPLOY / "images" / "Dockerfile").read_text()
+    copied = [match for match in re.findall(r"^COPY (?!--from)(\S+) ", dockerfile, re.MULTILINE) if match != "."]
+    assert set(copied) <= set(kept)
+    assert all((ROOT / path).exists() for path in kept)
