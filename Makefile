@@ -74,6 +74,7 @@ check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, and t
 	@$(RUN) ruff check --quiet
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) mypy packages/*/src projects/*/src bench
+	@$(RUN) hadolint deploy/images/Dockerfile
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) sqlfluff lint --disable-progress-bar models tests
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) dbt --quiet --warn-error parse \
 		--show-all-deprecations --no-partial-parse --target-path $(STATE)/check --log-path $(STATE)/check
