@@ -1,6 +1,5 @@
-"""Installations for the tests of deploys: real processes under supervisor, of releases that take a second to install."""
+"""Installations for the tests of deploys: processes under supervisor, of releases that install in a second."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -47,7 +46,7 @@ defs = dg.Definitions(assets=[sales], jobs=[sleep])
 
 _COMMANDS = """\
 [console_scripts]
-dagster = dagster.cli:main
+dagster = dagster._cli:main
 dagster-daemon = dagster._daemon.cli:main
 dagster-webserver = dagster_webserver.cli:main
 """
@@ -105,7 +104,7 @@ class Host:
     def build(self, location: str, code: str | None) -> Path:
         """Make a release whose environment sees the packages of this one; the platform has no code."""
         number = len(self._built) + 1
-        revision = hashlib.sha1(f"{number}".encode()).hexdigest()  # noqa: S324 - a stand-in of git's
+        revision = f"{number:040x}"[::-1]
         name = f"{location}-20260101T{number:06d}Z-{revision[:12]}"
         self._built.append(name)
         folder = self.builds / name
@@ -144,6 +143,16 @@ class Host:
         (folder / "release.json").write_text(said.model_dump_json())
         return folder
 
+    def build_shop(self, version: str, seconds: int = 1, more: str = "") -> Path:
+        """Make a release of `shop`, whose job `sleep` takes the seconds."""
+        return self.build("shop", SHOP.replace("VERSION", version).replace("SECONDS", str(seconds)) + more)
+
+    def wait_until(self, true: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, f"not within {seconds} s"
+            time.sleep(0.2)
+
     def _export(self, location: str, code: str, out: Path) -> None:
         with tempfile.TemporaryDirectory() as made:
             (Path(made) / f"{location}.py").write_text(code)
@@ -163,17 +172,6 @@ def _sources() -> str:
     return str(Path(__file__).parents[2] / "src")
 
 
-def shop(version: str, seconds: int = 1) -> str:
-    return SHOP.replace("VERSION", version).replace("SECONDS", str(seconds))
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
     """Run the supervisor of an empty installation; its path is short enough for sockets."""
@@ -189,7 +187,7 @@ def host() -> Iterator[Host]:
     settings.write_text(settings.read_text().replace("port = 3000", f"port = {_free_port()}"))
     supervisor = host.start("up")
     try:
-        wait_until(lambda: (host.folder / "run/supervisor.sock").exists())
+        host.wait_until((host.folder / "run/supervisor.sock").exists)
         yield host
     finally:
         supervisor.send_signal(signal.SIGTERM)

@@ -1,16 +1,22 @@
 """A release that is good serves and the former one drains; one that is not is refused, and what served still does."""
 
+from __future__ import annotations
+
 import os
 import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Host, shop, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Host
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -37,7 +43,7 @@ defs = dg.Definitions(assets=[sales])
 
 @pytest.fixture(scope="module")
 def deployed(host: Host) -> Host:
-    host.deploy(host.build("shop", shop("1")))
+    host.deploy(host.build_shop("1"))
     host.deploy(host.build("reader", READER))
     return host
 
@@ -45,10 +51,10 @@ def deployed(host: Host) -> Host:
 def test_a_new_release_serves_and_a_rollback_brings_the_former_back(deployed: Host) -> None:
     first = deployed.serving("shop")
     reader = deployed.serving("reader")
-    second = deployed.build("shop", shop("2"))
+    second = deployed.build_shop("2")
     done = deployed.deploy(second)
     assert (done["release"], done["former"]) == (second.name, first["release"])
-    wait_until(lambda: not Path(f"/proc/{first['pid']}").exists())
+    deployed.wait_until(lambda: not Path(f"/proc/{first['pid']}").exists())
     assert deployed.serving("shop")["release"] == second.name
 
     began = time.monotonic()
@@ -69,8 +75,8 @@ def _corrupt(release: Path) -> None:
 
 REFUSALS: dict[str, tuple[str, Callable[[Path], None] | None, str]] = {
     "definitions that fail to load": ("import dagster\nraise ValueError('no such thing')\n", None, "no such thing"),
-    "a broken consumer": (shop("3").replace("sales", "takings"), None, "reader"),
-    "a corrupt wheel": (shop("4"), _corrupt, "it was changed after the build"),
+    "a broken consumer": (NEEDS.replace("sales", "takings"), None, "reader"),
+    "a corrupt wheel": (NEEDS, _corrupt, "it was changed after the build"),
 }
 
 
@@ -92,12 +98,12 @@ def test_a_release_that_loads_otherwise_here_is_refused(deployed: Host) -> None:
 
 
 def test_a_second_deploy_of_a_location_at_once_is_refused(deployed: Host) -> None:
-    lock = ["flock", "--exclusive", str(deployed.folder / "locks/shop.lock"), "sleep", "60"]
+    lock = ["/usr/bin/flock", "--exclusive", str(deployed.folder / "locks/shop.lock"), "sleep", "60"]
     holder = subprocess.Popen(lock, start_new_session=True)
     try:
         time.sleep(0.5)
         before = deployed.serving("shop")
-        result = deployed.call("deploy", "shop", str(deployed.build("shop", shop("5"))))
+        result = deployed.call("deploy", "shop", str(deployed.build_shop("5")))
         assert result.returncode == 1
         assert "another deploy of it is going on" in result.stderr
         assert deployed.serving("shop") == before
@@ -111,20 +117,20 @@ def test_a_full_disk_is_refused(deployed: Host) -> None:
     releases = deployed.folder / "releases"
     kept = deployed.folder / "kept"
     shutil.copytree(releases, kept, symlinks=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(releases)], check=True)
+    subprocess.run(["/usr/bin/mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(releases)], check=True)
     try:
         shutil.copytree(kept, releases, symlinks=True, dirs_exist_ok=True)
-        release = deployed.build("shop", shop("6") + "#" + random.Random(0).randbytes(1 << 20).hex())
+        release = deployed.build_shop("6", more="#" + os.urandom(2 << 20).hex())
         _is_refused(deployed, release, "No space left on device")
     finally:
-        subprocess.run(["umount", "--lazy", str(releases)], check=True)
+        subprocess.run(["/usr/bin/umount", "--lazy", str(releases)], check=True)
         shutil.rmtree(kept)
 
 
 @pytest.mark.timeout(600)
 def test_a_deploy_killed_at_any_point_is_mended_by_the_next(deployed: Host) -> None:
-    releases = [deployed.build("shop", shop("7")), deployed.build("shop", shop("8"))]
-    rng = random.Random(20)
+    releases = [deployed.build_shop("7"), deployed.build_shop("8")]
+    rng = random.Random(20)  # noqa: S311 - the same points each time
     seconds = max(deployed.deploy(release)["seconds"] for release in releases) + 2
     for attempt in range(20):
         release = releases[attempt % 2]
@@ -137,7 +143,7 @@ def test_a_deploy_killed_at_any_point_is_mended_by_the_next(deployed: Host) -> N
         process.wait()
         assert deployed.serving("shop")["state"] == "running"
     deployed.deploy(releases[0])
-    wait_until(lambda: len([row for row in deployed.status() if row["location"] == "shop"]) == 1)
+    deployed.wait_until(lambda: len([row for row in deployed.status() if row["location"] == "shop"]) == 1)
     assert deployed.serving("shop")["release"] == releases[0].name
     deployed.deploy(releases[1])
     assert deployed.call("rollback", "shop").returncode == 0

@@ -11,8 +11,11 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SOCKET = "sock"
 ROLES = {"location": ("server",), "platform": ("webserver", "daemon")}
