@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from dagster_dbt_common import StaleManifestError, dbt_definitions, package_project, prepared_project
+from dagster_dbt_common import DbtConfigError, StaleManifestError, dbt_definitions, package_project, prepared_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -183,3 +183,32 @@ def test_the_wheel_has_the_macros_and_the_types(tmp_path: Path) -> None:
     assert len(macros) >= 3
     assert names >= {f"dagster_dbt_common/macros/{name}" for name in macros} | {"dagster_dbt_common/py.typed"}
     assert not [name for name in names if "test" in name]
+
+
+@pytest.mark.slow
+def test_two_packages_are_equal_and_parsed_without_the_secrets_of_the_connection(
+    minimal_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dbt writes times, its own identity and the folder of the parse; the secret here is not even set."""
+    source = shutil.copytree(minimal_root / "project", tmp_path / "source", ignore=shutil.ignore_patterns("target"))
+    profiles = source / "profiles.yml"
+    profiles.write_text(profiles.read_text() + "# {{ env_var('WAREHOUSE_PASSWORD') }}\n")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    first = Path(package_project(source, tmp_path / "one" / "minimal").project_dir)
+    for path in source.rglob("*"):
+        os.utime(path, (0, 0))
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "hunter22")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    second = Path(package_project(source, tmp_path / "elsewhere" / "two" / "minimal").project_dir)
+    texts = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (first, second)
+    ]
+    assert texts[0] == texts[1]
+    assert not [path for path, text in texts[0].items() if b"hunter22" in text or str(tmp_path).encode() in text]
+    model = source / "models" / "totals.sql"
+    model.write_text(model.read_text() + "-- {{ env_var('API_TOKEN', '') }}\n")
+    with pytest.raises(
+        DbtConfigError, match=r"models/totals.sql: env_var\('API_TOKEN'\): a package would tell its value"
+    ):
+        package_project(source, tmp_path / "three")

@@ -1,10 +1,13 @@
 """The command `dagster-dbt-common`: packages a dbt project for a location that never parses."""
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
 from dagster_dbt_common.errors import DbtConfigError, StaleManifestError
-from dagster_dbt_common.project import package_project
+from dagster_dbt_common.fingerprint import MACROS_VARIABLE
+from dagster_dbt_common.project import package_project, packaged_fingerprint
 
 
 def main() -> None:
@@ -16,9 +19,16 @@ def main() -> None:
     package.add_argument("destination", help="the folder of the copy; what is there is replaced")
     package.add_argument("--profile", help="a profile other than the project's")
     package.add_argument("--target", help="a target other than the profile's default")
+    package.add_argument("--format", choices=["text", "json"], default="text", help="how to say what was packaged")
     options = parser.parse_args()
     try:
         packaged = package_project(options.project, options.destination, profile=options.profile, target=options.target)
     except (DbtConfigError, StaleManifestError) as error:
         sys.exit(f"dagster-dbt-common: {error}")
+    fingerprint = packaged_fingerprint(Path(packaged.project_dir))
+    if options.format == "json" and fingerprint:
+        # What the manifest has to fit where it runs; the macros are the package's own there.
+        variables = sorted(fingerprint.variables.keys() - {MACROS_VARIABLE})
+        sys.stdout.write(json.dumps({"project": packaged.name, "variables": variables}) + "\n")
+        return
     sys.stdout.write(f"packaged {packaged.name} in {packaged.project_dir}\n")

@@ -38,6 +38,11 @@ _FOLDERS = {
 _SUFFIXES = {".sql", ".py", ".yml", ".yaml", ".csv", ".md", ".json"}
 _SHOWN_DIFFERENCES = 3
 _ENV_VAR = re.compile(rb"""env_var\(\s*['"](\w+)['"]""")
+_SECRET = re.compile(
+    r"^DBT_ENV_SECRET|(^|_)(ACCESS_KEY|API_KEY|CREDENTIALS?|PASS|PASSPHRASE|PASSWD|PASSWORD|PRIVATE_KEY|SECRET|TOKEN)(_|$)",
+    re.IGNORECASE,
+)
+_CONNECTING = ("profiles.yml", "packages.yml", "dependencies.yml")
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Fingerprint:
 
     Args:
         files: the hash of each file that dbt reads, by its path in the project.
-        variables: the hash of each environment variable that they read; empty for one that is not set.
+        variables: the hash of each environment variable that they read; empty for one that is not set. A secret that
+            only a connection needs is none of them: no manifest has it, and whoever reads its hash could guess it.
         versions: the installed packages of dbt and of this one.
         choice: the profile and target flags.
     """
@@ -63,7 +69,9 @@ class Fingerprint:
         variables = {MACROS_VARIABLE.encode()}
         for name, path in _files(project_dir, profiles_dir):
             content = path.read_bytes()
-            variables.update(_ENV_VAR.findall(content))
+            connects = path.name in _CONNECTING
+            found = _ENV_VAR.findall(content)
+            variables.update(variable for variable in found if not (connects and is_secret(variable.decode())))
             files[name] = hashlib.sha256(content).hexdigest()
         values = {name.decode(): os.environb.get(name) for name in variables}
         if values[MACROS_VARIABLE] == os.fsencode(MACROS_DIR):
@@ -95,6 +103,30 @@ class Fingerprint:
             ]
         more = f" and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
         return ", ".join(found[:_SHOWN_DIFFERENCES]) + more
+
+
+def is_secret(variable: str) -> bool:
+    """Return whether an environment variable has the name of a secret."""
+    return bool(_SECRET.search(variable))
+
+
+def secrets_of(project_dir: Path) -> Mapping[str, str]:
+    """Return the environment variables named as secrets that a project reads, each with the first file that does.
+
+    A file that connects comes last: a name that stands with another file is in the manifest.
+    """
+    files = sorted(_files(project_dir, project_dir), key=lambda file: (file[1].name in _CONNECTING, file[0]))
+    found: dict[str, str] = {}
+    for _, path in files:
+        for variable in _ENV_VAR.findall(path.read_bytes()):
+            if is_secret(variable.decode()):
+                found.setdefault(variable.decode(), os.path.relpath(path, project_dir))
+    return found
+
+
+def is_connection(file: str) -> bool:
+    """Return whether a file says no more than how to connect, and to what."""
+    return Path(file).name in _CONNECTING
 
 
 def _files(project_dir: Path, profiles_dir: Path) -> Iterator[tuple[str, Path]]:

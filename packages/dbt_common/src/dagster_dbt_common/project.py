@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,15 @@ from dagster_dbt import DbtProject
 from filelock import FileLock
 
 from dagster_dbt_common.errors import DbtConfigError, StaleManifestError
-from dagster_dbt_common.fingerprint import MACROS_DIR, MACROS_VARIABLE, NOT_READ_BY_DBT, Fingerprint
+from dagster_dbt_common.fingerprint import (
+    MACROS_DIR,
+    MACROS_VARIABLE,
+    NOT_READ_BY_DBT,
+    Fingerprint,
+    is_connection,
+    secrets_of,
+)
+from dagster_dbt_common.packaged_manifest import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +72,7 @@ def prepared_project(
                 f"{root}: the packaged manifest does not fit: {fingerprint.difference(packaged)}: package the project "
                 f"again (`dagster-dbt-common package PROJECT {root}`) with what it runs with"
             )
-        _build_once(root, state, ["--profiles-dir", str(profiles), *choice], fingerprint)
+        _build_once(root, state, ["--profiles-dir", str(profiles), *choice], fingerprint, dbt_environment())
     return DbtProject(root, target_path=state, profiles_dir=profiles, profile=profile, target=target)
 
 
@@ -73,6 +82,8 @@ def package_project(
     """Copy a dbt project with its manifest, for a location that never parses.
 
     The manifest fits the environment variables that the project reads as they are now: they belong to the package.
+    Secrets do not: dbt parses with something in their place, so that neither are they in it nor need they be known.
+    Where `SOURCE_DATE_EPOCH` is set, the same project gives the same bytes.
 
     Args:
         project_dir: the folder of `dbt_project.yml`.
@@ -81,7 +92,7 @@ def package_project(
         target: as for `prepared_project`.
 
     Raises:
-        DbtConfigError: there is no dbt project, or dbt can not parse it.
+        DbtConfigError: there is no dbt project, dbt can not parse it, or its manifest would have a secret.
     """
     source, copy = Path(project_dir).resolve(), Path(destination).resolve()
     if not (source / "dbt_project.yml").is_file():
@@ -90,12 +101,29 @@ def package_project(
     with tempfile.TemporaryDirectory(dir=copy.parent, prefix=f".{copy.name}-") as building:
         fresh = Path(building, copy.name)
         shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(*NOT_READ_BY_DBT))
-        prepared_project(fresh, profile=profile, target=target)
-        (fresh / _STATE / _PACKAGED).write_text(Fingerprint.of(fresh, fresh, _flags(profile, target)).to_json())
+        _parse_for_package(fresh, _flags(profile, target))
         if copy.exists():
             copy.rename(Path(building, "replaced"))
         fresh.rename(copy)
     return prepared_project(copy, profile=profile, target=target)
+
+
+def _parse_for_package(project: Path, choice: list[str]) -> None:
+    secrets = secrets_of(project)
+    for variable, file in secrets.items():
+        if not is_connection(file):
+            raise DbtConfigError(
+                f"{file}: env_var('{variable}'): a package would tell its value: read secrets in profiles.yml alone"
+            )
+    # The order of a set is then the same in every parse.
+    environment = {**dbt_environment(), **dict.fromkeys(secrets, "secret"), "PYTHONHASHSEED": "0"}
+    fingerprint = Fingerprint.of(project, project, choice)
+    state = project / _STATE / fingerprint.hash
+    _build_once(project, state, ["--profiles-dir", str(project), *choice], fingerprint, environment)
+    libraries = {Path(sysconfig.get_path("purelib")): "site-packages", MACROS_DIR.parent.parent: "site-packages"}
+    normalize(state, {project: ".", **libraries})
+    (state.parent / ".lock").unlink()
+    (state.parent / _PACKAGED).write_text(fingerprint.to_json())
 
 
 def packaged_fingerprint(project_dir: Path) -> Fingerprint | None:
@@ -113,7 +141,9 @@ def _flags(profile: str | None, target: str | None) -> list[str]:
     return [*(["--profile", profile] if profile else []), *(["--target", target] if target else [])]
 
 
-def _build_once(project_dir: Path, state: Path, choice: list[str], fingerprint: Fingerprint) -> None:
+def _build_once(
+    project_dir: Path, state: Path, choice: list[str], fingerprint: Fingerprint, environment: Mapping[str, str]
+) -> None:
     folder = project_dir / state
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +152,7 @@ def _build_once(project_dir: Path, state: Path, choice: list[str], fingerprint: 
             if (folder / "manifest.json").is_file():
                 return
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as building:
-                _parse(project_dir, Path(building), choice)
+                _parse(project_dir, Path(building), choice, environment)
                 # What readers need, without the folders and logs that dbt leaves beside them.
                 kept = Path(building, "kept")
                 kept.mkdir()
@@ -138,14 +168,14 @@ def _build_once(project_dir: Path, state: Path, choice: list[str], fingerprint: 
         ) from None
 
 
-def _parse(project_dir: Path, target_path: Path, choice: list[str]) -> None:
+def _parse(project_dir: Path, target_path: Path, choice: list[str], environment: Mapping[str, str]) -> None:
     flags = ["--project-dir", str(project_dir), *choice]
     output = ["--target-path", str(target_path), "--log-path", str(target_path)]
     has_packages = any((project_dir / name).is_file() for name in ("packages.yml", "dependencies.yml"))
     for command in (["deps"], ["parse"]) if has_packages and not _packages_installed(project_dir) else (["parse"],):
         done = subprocess.run(  # noqa: S603 - the command is dbt's own, with this interpreter
             [sys.executable, "-c", _DBT, "--quiet", "--no-use-colors", *command, *flags, *output],
-            env=dict(dbt_environment()),
+            env=dict(environment),
             cwd=project_dir,
             capture_output=True,
             text=True,

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -54,9 +55,12 @@ class Repository:
             return found.stdout.decode().strip()
         if self._is_shallow():
             raise UserError(f"{revision}: not in this shallow clone: {_DEEPEN}")
-        raise UserError(
-            f"{revision}: no such revision in {self.root}: fetch it, or name another one by --base or --head"
-        )
+        raise UserError(f"{revision}: no such revision in {self.root}: fetch it, or name another one")
+
+    def committed_at(self, commit: str) -> datetime:
+        """Return when a commit was made, UTC."""
+        seconds = self._git("show", "--no-patch", "--format=%ct", commit).decode().split()[-1]
+        return datetime.fromtimestamp(int(seconds), UTC)
 
     def merge_base(self, revision: str, head: str) -> str:
         """Return the commit from which `head` left `revision`.

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,7 +26,7 @@ from headrace.user_errors import UserError
 PLATFORM = "platform"
 """The name of the release of webserver and daemon, which no code location may have."""
 
-FORMAT = 1
+FORMAT: Final = 1
 MANIFEST = "release.json"
 REQUIREMENTS = "requirements.txt"
 WHEELS = "wheels"
