@@ -156,7 +156,7 @@ def host() -> Iterator[Host]:
     host.commit("all")
     host.call("init", host.folder)
     settings, env = host.folder / "installation.toml", host.folder / "env"
-    settings.write_text(settings.read_text().replace("3000", str(ports[0])))
+    settings.write_text(settings.read_text().replace("3000", str(ports[0])).replace("14400", "120"))
     text = env.read_text().replace("PORT=5432", f"PORT={ports[1]}").replace("DB=dagster", "DB=postgres")
     env.write_text(text.replace("USER=dagster", "USER=postgres").replace("PASSWORD=", "PASSWORD=any"))
     with postgres(top / "pg", ports[1]):
@@ -170,7 +170,7 @@ def host() -> Iterator[Host]:
             yield host
         finally:
             supervisor.send_signal(signal.SIGTERM)
-            supervisor.wait(90)
+            supervisor.wait(180)
     shutil.rmtree(top)
 
 
@@ -224,7 +224,7 @@ def test_a_deploy_leaves_runs_and_the_other_location_alone(host: Host) -> None:
     assert poller.polls > 20
     assert poller.longest < 5
     assert host.pid("ingest") == ingest
-    wait_until(lambda: not Path(f"/proc/{analytics}").exists(), 30)
+    wait_until(lambda: not Path(f"/proc/{analytics}").exists(), 60)
 
 
 def test_a_rollback_takes_less_than_15_seconds(host: Host) -> None:

@@ -8,6 +8,7 @@
     DIR/servers/<server>/    what runs of a release: `release`, a link to it, and the code server's socket
     DIR/current/<location>   a link to the server that serves it; renaming this link is the switch
     DIR/history/<location>.jsonl
+    DIR/data/                lake and warehouse, where `env` does not say another place
     DIR/logs/, DIR/locks/, DIR/run/
 
 Webserver and daemon know a code server by `DIR/current/<location>/sock`. Two servers that share a port answer in turns
@@ -99,7 +100,7 @@ class Installation:
         """
         installation = cls(folder.resolve())
         installation.check_socket("a" * 24)
-        for name in ("dagster", "releases", "servers", "current", "history", "logs", "locks", "run"):
+        for name in ("dagster", "releases", "servers", "current", "data", "history", "logs", "locks", "run"):
             (installation.folder / name).mkdir(parents=True, exist_ok=True)
         for name, target, mode in (
             ("installation.toml", installation.folder, 0o644),
