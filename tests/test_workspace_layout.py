@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,6 +116,8 @@ def test_both_lists_of_locations_name_the_projects() -> None:
     assert sorted((entry["location_name"], entry["module_name"]) for entry in entries) == [
         (name, f"{name}.definitions") for name in LOCATIONS
     ]
+    deployed = re.findall(r"grpc_server: .*location_name: (\w+)", (ROOT / "workspace.yaml").read_text())
+    assert sorted(deployed) == LOCATIONS
     for name in LOCATIONS:
         project = tomllib.loads((ROOT / "projects" / name / "pyproject.toml").read_text())
         assert project["tool"]["dg"]["project"]["root_module"] == name

@@ -18,7 +18,9 @@ from headrace.python_traces import error_of
 from headrace.user_errors import UserError
 from headrace.workspace import Workspace
 
-_SCRIPT = Path(__file__).with_name("script.py")
+CONTRACT_SCRIPT = Path(__file__).with_name("script.py")
+"""What a location's own interpreter runs; its arguments are those of `describe`."""
+
 _AT_ONCE = 2  # a location is a second or two of one core, and most machines have two to spare
 _ENTRIES = {"python_module": ("module_name", "--module"), "python_package": ("package_name", "--module")}
 
@@ -70,7 +72,7 @@ def export_contracts(workspace: Workspace, entries: Sequence[LocationEntry]) -> 
     Raises:
         click.ClickException: a location does not load; the message has the cause of the first one.
     """
-    return describe(workspace, entries, _SCRIPT)
+    return describe(workspace, entries, CONTRACT_SCRIPT)
 
 
 def describe(

@@ -8,6 +8,13 @@ from headrace.user_errors import OneLineGroup
 
 _COMMANDS = {
     "build": ("headrace.releases.build", "build"),
+    "deploy": ("headrace.releases.installed", "deploy"),
+    "init": ("headrace.releases.installed", "init"),
+    "list": ("headrace.releases.installed", "list_"),
+    "prune": ("headrace.releases.installed", "prune_"),
+    "rollback": ("headrace.releases.installed", "rollback"),
+    "status": ("headrace.releases.installed", "status"),
+    "up": ("headrace.releases.installed", "up"),
 }
 """The module of each command and its name there; it is imported when it is called."""
 

@@ -1,0 +1,171 @@
+"""The commands of `headrace release` that work on an installation."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.releases.deploy import Deploy, Deployed, prune
+from headrace.releases.environment import installed
+from headrace.releases.history import History
+from headrace.releases.installation import Installation
+from headrace.releases.release import PLATFORM, Release
+from headrace.releases.servers import Servers, processes_of
+from headrace.releases.supervisor import Supervisor
+from headrace.user_errors import OneLineCommand, UserError
+
+_to = click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    envvar="HEADRACE_INSTALLATION",
+    required=True,
+    metavar="DIR",
+    help="The folder of the installation [HEADRACE_INSTALLATION].",
+)
+_output = click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="How it is told."
+)
+
+
+@click.command("init", cls=OneLineCommand)
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(*, folder: Path) -> None:
+    """Make an installation in FOLDER: installation.toml, env and dagster/dagster.yaml, which are then yours."""
+    installation = Installation.create(folder)
+    click.echo(f"edit {installation.folder}/env, then: headrace release up --to {installation.folder}")
+
+
+@click.command("up", cls=OneLineCommand)
+@_to
+def up(*, to: Path) -> None:
+    """Start all that is deployed, kept by supervisor, in the foreground; SIGTERM ends it after the runs in flight."""
+    installation = Installation.at(to)
+    if installation.settings.processes != "supervisor":
+        raise UserError(f"{to}: its processes are kept by {installation.settings.processes}: ask that")
+    Supervisor(installation).run()
+
+
+@click.command("deploy", cls=OneLineCommand)
+@click.argument("location")
+@click.argument("release", type=click.Path(path_type=Path))
+@_to
+@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Install from DIR, without a network.")
+@_output
+def deploy(*, location: str, release: Path, to: Path, wheels: Path | None, output: str) -> None:
+    """Install RELEASE, a folder of `headrace release build`, and let it serve LOCATION.
+
+    Exit code 1 where it is refused: then what served still does.
+    """
+    installation = Installation.at(to)
+    read = Release.read(release)
+    if read.location != location:
+        raise UserError(f"{release}: it is a release of {read.location}, not of {location}: give another one")
+    if wheels is not None and not wheels.is_dir():
+        raise UserError(f"--wheels {wheels}: no such folder: give one with the wheels of requirements.txt")
+    _tell(Deploy(installation, location).deploy(read, wheels), output)
+
+
+@click.command("rollback", cls=OneLineCommand)
+@click.argument("location")
+@_to
+@_output
+def rollback(*, location: str, to: Path, output: str) -> None:
+    """Let the release serve LOCATION that did before the current one."""
+    _tell(Deploy(Installation.at(to), location).rollback(), output)
+
+
+@click.command("list", cls=OneLineCommand)
+@click.argument("location", required=False)
+@_to
+@_output
+def list_(*, location: str | None, to: Path, output: str) -> None:
+    """Print what was deployed of LOCATION, or of all: the newest last, `*` before what serves."""
+    installation = Installation.at(to)
+    found = {}
+    for name in _names(installation, location):
+        serving = History(installation, name).serving()
+        found[name] = [
+            {
+                **entry.model_dump(),
+                "installed": installed(installation, entry.release) is not None,
+                "serves": entry.action != "refuse" and serving[-1:] == [entry.release],
+            }
+            for entry in History(installation, name).entries()
+        ]
+    if output == "json":
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for entries in found.values():
+        for entry in entries:
+            mark = "*" if entry["serves"] else " "
+            gone = "" if entry["installed"] or entry["action"] == "refuse" else "  (pruned)"
+            reason = f"  {entry['reason']}" if entry["reason"] else ""
+            click.echo(f"{mark} {entry['at']}  {entry['action']:<8}  {entry['release']}{gone}{reason}")
+
+
+@click.command("status", cls=OneLineCommand)
+@_to
+@_output
+def status(*, to: Path, output: str) -> None:
+    """Print the processes: what serves, and what drains. Exit code 1 where something that should serve does not."""
+    installation = Installation.at(to)
+    processes = processes_of(installation)
+    processes.check()
+    rows: list[dict[str, Any]] = []
+    for location in _names(installation, None):
+        servers = Servers(installation, location, processes)
+        current = servers.current()
+        for server in [*([current] if current else []), *servers.others()]:
+            for role, process in servers.states(server).items():
+                serves = server == current
+                if serves or process.state != "down":
+                    state = process.state if serves else "draining"
+                    rows.append(
+                        {
+                            "location": location,
+                            "role": role,
+                            "server": server.name,
+                            "release": server.release,
+                            "state": state,
+                            "pid": process.pid,
+                            "serves": serves,
+                        }
+                    )
+    if output == "json":
+        click.echo(json.dumps({"processes": rows}, indent=2))
+    for row in rows if output == "text" else ():
+        click.echo(f"{row['server']}.{row['role']:<10}  {row['state']:<9}  {row['pid'] or '-':<8}  {row['release']}")
+    if any(row["serves"] and row["state"] != "running" for row in rows):
+        raise click.exceptions.Exit(1)
+
+
+@click.command("prune", cls=OneLineCommand)
+@click.argument("location", required=False)
+@_to
+@_output
+def prune_(*, location: str | None, to: Path, output: str) -> None:
+    """Remove old releases of LOCATION, or of all, but the last `keep` of installation.toml and what runs."""
+    installation = Installation.at(to)
+    gone = [name for each in _names(installation, location) for name in prune(installation, each)]
+    click.echo(
+        json.dumps({"removed": gone}) if output == "json" else "\n".join(gone), nl=bool(gone) or output == "json"
+    )
+
+
+def _names(installation: Installation, location: str | None) -> list[str]:
+    files = (installation.folder / "history").glob("*.jsonl")
+    names = sorted(
+        {file.stem for file in files} | {*installation.deployed()}, key=lambda name: (name != PLATFORM, name)
+    )
+    if location is not None and location not in names:
+        raise UserError(f"{location}: nothing was deployed of it: there is {', '.join(names) or 'nothing'}")
+    return [location] if location else names
+
+
+def _tell(deployed: Deployed, output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps(deployed.__dict__))
+    else:
+        former = f", before: {deployed.former}" if deployed.former else ""
+        click.echo(f"{deployed.release} serves after {deployed.seconds} s{former}")

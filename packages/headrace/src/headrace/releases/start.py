@@ -1,0 +1,110 @@
+"""Becomes one process of an installation: a location's code server, the webserver, or the daemon.
+
+    python -I start.py ROLE SERVER_FOLDER
+
+A copy of this file is in each installed release, whose interpreter runs it, so it imports the standard library alone.
+All that it needs it finds from the server's folder: DIR/servers/<server>, with a link `release` into DIR/releases. The
+environment is read from DIR/env when the process starts, so that a changed value needs no more than another start.
+"""
+
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SOCKET = "sock"
+ROLES = {"location": ("server",), "platform": ("webserver", "daemon")}
+"""The processes of a server, by the kind of its release."""
+
+
+def read_environment(file: Path) -> dict[str, str]:
+    """Return the variables of a file of KEY=VALUE lines; a value is taken as it stands, without quotes or escapes.
+
+    Raises:
+        ValueError: a line is no such line; the message is one line for the user.
+    """
+    found = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"{file}, line {number}: it is not KEY=VALUE: write one variable a line")
+        found[name] = value
+    return found
+
+
+def environment_of(installation: Path, release: Path) -> dict[str, str]:
+    """Return the environment of the processes of a release.
+
+    What is inherited is the machine's: variables of Dagster and Headrace come from the installation alone.
+
+    Args:
+        installation: the folder of the installation.
+        release: the folder of the installed release.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DAGSTER_", "HEADRACE_", "DBT_", "PYTHON", "VIRTUAL_ENV", "SUPERVISOR_"))
+    }
+    own = {
+        "DAGSTER_HOME": str(installation / "dagster"),
+        "HEADRACE_RELEASE": release.name,
+        "PATH": f"{release / 'venv' / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        # As for `headrace run`: one planned event for an asset of a run over a range.
+        "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if (release / "dbt" / "dbt_project.yml").is_file():
+        own["HEADRACE_DBT_PROJECT"] = str(release / "dbt")
+    return {**inherited, **read_environment(installation / "env"), **own}
+
+
+def command_of(installation: Path, server: Path, release: Path, role: str) -> tuple[str, ...]:
+    """Return the command of one process.
+
+    Args:
+        installation: the folder of the installation.
+        server: the folder of the server.
+        release: the folder of its release.
+        role: one of `ROLES`.
+    """
+    info: Mapping[str, str] = json.loads((release / "release.json").read_text(encoding="utf-8"))
+    commands = release / "venv" / "bin"
+    workspace = ("-w", str(installation / "workspace.yaml"))
+    if role == "webserver":
+        settings = tomllib.loads((installation / "installation.toml").read_text(encoding="utf-8"))["webserver"]
+        address = ("--host", settings["host"], "--port", str(settings["port"]))
+        return (str(commands / "dagster-webserver"), *address, *workspace)
+    if role == "daemon":
+        return (str(commands / "dagster-daemon"), "run", *workspace)
+    return (
+        *(str(commands / "dagster"), "api", "grpc", "--module-name", info["module"]),
+        *("--location-name", info["location"], "--socket", str(server / SOCKET)),
+        # Dagster sees by its id that a server is another one, and the UI's API tells it.
+        *("--fixed-server-id", server_id(server.name, release.name)),
+    )
+
+
+def server_id(server: str, release: str) -> str:
+    """Return the id by which Dagster knows a code server; no two have the same."""
+    return f"{release}/{server}"
+
+
+def main(role: str, server: Path) -> None:
+    """Replace this process by the server's."""
+    installation, release = server.parents[1], (server / "release").resolve()
+    command = command_of(installation, server, release, role)
+    os.chdir(release)
+    os.execve(command[0], command, environment_of(installation, release))  # noqa: S606 - of the release's interpreter
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

