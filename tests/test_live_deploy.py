@@ -85,7 +85,10 @@ class Host:
         self.call("deploy", location, self.build(location), "--to", self.folder)
 
     def pid(self, location: str) -> int:
-        rows = json.loads(self.call("status", "--to", self.folder, "--format", "json"))["processes"]
+        command = [COMMAND, "release", "status", "--to", str(self.folder), "--format", "json"]
+        # Its exit code is 1 while something is starting.
+        done = subprocess.run(command, check=False, env=dict(self.environment), capture_output=True, text=True)
+        rows = json.loads(done.stdout)["processes"]
         (pid,) = [row["pid"] for row in rows if row["location"] == location and row["serves"]]
         return int(pid)
 

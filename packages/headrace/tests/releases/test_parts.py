@@ -88,6 +88,26 @@ def test_units_are_named_by_role_and_server() -> None:
     }
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    start.write_text("#!/bin/sh\n")
+    start.chmod(0o755)
+    for unit in UNITS.iterdir():
+        lines = unit.read_text().replace("User=headrace", "User=root").splitlines()
+        command = [f"ExecStart={start}" if line.startswith("ExecStart=") else line for line in lines]
+        (tmp_path / unit.name).write_text("\n".join(command))
+        instance = unit.name.replace("@.", "@shop-1.")
+        result = subprocess.run(
+            ["/usr/bin/systemd-analyze", "verify", str(tmp_path / instance)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        said = [line for line in result.stderr.splitlines() if "headrace" in line]
+        assert (result.returncode, said) == (0, []), result.stderr
+
+
 def test_a_number_is_the_process_that_had_it_when_it_said_so() -> None:
     child = subprocess.Popen(["/bin/sleep", "60"])
     try:
