@@ -78,6 +78,8 @@ class Deploy:
             before = installed(self._installation, release.name) is not None
             try:
                 return self._install_and_switch(release, wheels, began)
+            except _ViewError:
+                raise
             except (click.ClickException, OSError) as error:
                 reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
                 self._refuse(release, reason, keep=before)
@@ -100,6 +102,8 @@ class Deploy:
             try:
                 self._check_contract(folder)
                 return self._switch(folder, "rollback", began)
+            except _ViewError:
+                raise
             except (click.ClickException, OSError) as error:
                 reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
                 self._servers.mend()
