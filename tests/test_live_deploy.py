@@ -203,7 +203,6 @@ class Poller(threading.Thread):
 
 def test_a_deploy_leaves_runs_and_the_other_location_alone(host: Host) -> None:
     ingest, analytics = host.pid("ingest"), host.pid("analytics")
-    runs = [host.launch(location) for location in LOCATIONS]
     (host.clone / "dbt/models/marts/lifetime/store_names.sql").write_text(
         "select store_id, store_name from {{ ref('stg_stores') }}\n"
     )
@@ -214,6 +213,7 @@ def test_a_deploy_leaves_runs_and_the_other_location_alone(host: Host) -> None:
     )
     host.commit("a model")
     release = host.build("analytics")
+    runs = [host.launch(location) for location in LOCATIONS]
     poller = Poller(host)
     poller.start()
     host.call("deploy", "analytics", release, "--to", host.folder)
