@@ -78,7 +78,7 @@ class Deploy:
             before = installed(self._installation, release.name) is not None
             try:
                 return self._install_and_switch(release, wheels, began)
-            except _ViewError:
+            except _SwitchedError:
                 raise
             except (click.ClickException, OSError) as error:
                 reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
@@ -102,7 +102,7 @@ class Deploy:
             try:
                 self._check_contract(folder)
                 return self._switch(folder, "rollback", began)
-            except _ViewError:
+            except _SwitchedError:
                 raise
             except (click.ClickException, OSError) as error:
                 reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
@@ -159,17 +159,24 @@ class Deploy:
             raise
         self._servers.switch_to(server)
         seconds = time.monotonic() - began
+        try:
+            self._after_switch(folder, action, server, former)
+        except (click.ClickException, OSError) as error:
+            reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
+            raise _SwitchedError(f"{folder.name} serves, but {reason}; the next deploy mends what is missing") from None
+        return Deployed(folder.name, former_release, server.name, round(seconds, 1))
+
+    def _after_switch(self, folder: Path, action: Action, server: Server, former: Server | None) -> None:
         if self._installation.write_workspace():
             self._restart_platform()
         self._history.add(action, folder.name, server=server.name)
         if former:
             time.sleep(_GRACE_SECONDS)
             self._servers.stop(former)
-        if not is_platform and self._platform_serves():
+        if self._location != PLATFORM and self._platform_serves():
             said = wait_for(self._installation, self._location, server.id, _VIEW_SECONDS)
             if said is not None:
-                raise _ViewError(f"{folder.name} serves, but the webserver does not show it: {said}: see its log")
-        return Deployed(folder.name, former_release, server.name, round(seconds, 1))
+                raise click.ClickException(f"the webserver does not show it: {said}: see its log")
 
     def _wait_until_served(self, server: Server) -> None:
         deadline = time.monotonic() + self._installation.settings.start_seconds
@@ -239,8 +246,8 @@ class Deploy:
             return
 
 
-class _ViewError(click.ClickException):
-    """The switch was made, and what follows it is not seen."""
+class _SwitchedError(click.ClickException):
+    """The switch was made, and something after it failed."""
 
 
 def prune(installation: Installation, location: str) -> list[str]:
