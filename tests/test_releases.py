@@ -59,14 +59,14 @@ def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def releases(clone: Path, env_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Release]:
-    """Build each release once."""
-    out = tmp_path_factory.mktemp("dist")
+def releases(clone: Path, env_file: Path) -> Mapping[str, Release]:
+    """Build each release once, into `dist/` of the workspace, where uv would take its constraints."""
+    out = clone / "dist"
     found = {}
     for name in ("ingest", "analytics", "platform"):
-        done = call(clone, name, "--out", out, "--env-file", env_file)
+        done = call(clone, name, "--env-file", env_file)
         assert done.returncode == 0, done.stderr
-        found[name] = Release.read(Path(done.stdout.rstrip("\n")))
+        found[name] = Release.read(clone / done.stdout.rstrip("\n"))
         found[name].verify()
     assert {path.name for path in out.iterdir()} == {release.name for release in found.values()}, "nothing is left"
     return found

@@ -129,13 +129,15 @@ def _make_environment(folder: Path, release: Release, wheels: Path | None) -> No
             release.info.python,
             str(folder / "venv"),
         ],
-        [*install_to, "--require-hashes", *offline, "--requirement", str(release.requirements)],
+        [*install_to, "--require-hashes", *offline, "--requirement", str(release.requirements.absolute())],
         # Their hashes are those of `release.json`.
-        [*install_to, "--offline", "--no-index", "--no-deps", *map(str, release.wheels)],
+        [*install_to, "--offline", "--no-index", "--no-deps", *(str(wheel.absolute()) for wheel in release.wheels)],
     ):
         environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")}
         environment.setdefault("UV_COMPILE_BYTECODE", "1")
-        done = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)  # noqa: S603
+        # In no workspace: uv takes the settings of a project above its folder, whose pins have no hashes.
+        outside = folder.anchor
+        done = subprocess.run(command, check=False, cwd=outside, env=environment, capture_output=True, text=True)  # noqa: S603
         if done.returncode:
             said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
             raise click.ClickException(f"{release.name}: `uv {' '.join(command[1:3])}`: {said}")

@@ -21,7 +21,7 @@ class OwnEnvironment:
     """The environment.
 
     Args:
-        folder: an empty folder of its own, in which the environment is `venv`.
+        folder: an empty folder of its own, absolute, in which the environment is `venv`.
         variables: the environment variables of all that runs in it, and the only ones but a few of the machine's.
         uv: uv.
     """
@@ -30,6 +30,11 @@ class OwnEnvironment:
     variables: Mapping[str, str]
     uv: Uv
 
+    @property
+    def _outside(self) -> Path:
+        """Return a folder in no workspace: uv takes the settings of a project above it, whose pins have no hashes."""
+        return Path(self.folder.anchor)
+
     def install(self, requirements: Path) -> None:
         """Make it, with exactly the packages of a file with hashes.
 
@@ -37,10 +42,11 @@ class OwnEnvironment:
             click.ClickException: uv fails.
         """
         python = str(self._venv)
-        self.uv.run("venv", "--quiet", "--python", sys.executable, python, cwd=self.folder, what="virtual environment")
+        self.uv.run(
+            "venv", "--quiet", "--python", sys.executable, python, cwd=self._outside, what="virtual environment"
+        )
         hashed = ("pip", "install", "--quiet", "--python", python, "--require-hashes", "--no-deps")
-        # Not in the workspace's folder: its constraints have no hashes.
-        self.uv.run(*hashed, "-r", str(requirements), cwd=self.folder, what="requirements.txt")
+        self.uv.run(*hashed, "-r", str(requirements), cwd=self._outside, what="requirements.txt")
 
     def add(self, wheels: Sequence[Path]) -> None:
         """Install wheels, and check that nothing is missing.
@@ -50,13 +56,13 @@ class OwnEnvironment:
         """
         there = ("--quiet", "--python", str(self._venv))
         files = map(str, wheels)
-        self.uv.run("pip", "install", *there, "--no-deps", "--no-index", *files, cwd=self.folder, what="wheels")
-        self.uv.run("pip", "check", *there, cwd=self.folder, what="the release alone")
+        self.uv.run("pip", "install", *there, "--no-deps", "--no-index", *files, cwd=self._outside, what="wheels")
+        self.uv.run("pip", "check", *there, cwd=self._outside, what="the release alone")
 
     def packages(self) -> Mapping[str, str]:
         """Return the version of each package in it."""
         listed = self.uv.run(
-            "pip", "list", "--format", "json", "--python", str(self._venv), cwd=self.folder, what="packages"
+            "pip", "list", "--format", "json", "--python", str(self._venv), cwd=self._outside, what="packages"
         )
         return {package["name"]: package["version"] for package in json.loads(listed)}
 
