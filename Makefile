@@ -32,7 +32,7 @@ dev: install ## The Dagster UI with all code locations, reloading as you edit (d
 .PHONY: test
 test: install ## All tests
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
-	@$(PYTEST) -m slow -n 3 --dist loadfile --no-loadscope-reorder tests packages projects bench
+	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder tests packages projects bench
 
 .PHONY: test-fast
 test-fast: install ## The tests that start no processes

@@ -43,6 +43,9 @@ def up(*, to: Path) -> None:
     installation = Installation.at(to)
     if installation.settings.processes != "supervisor":
         raise UserError(f"{to}: its processes are kept by {installation.settings.processes}: ask that")
+    click.echo(
+        f"keeping what is deployed in {installation.folder}; logs are in {installation.folder / 'logs'}", err=True
+    )
     Supervisor(installation).run()
 
 

@@ -141,7 +141,8 @@ class Supervisor:
                 return getattr(server.supervisor, method)(*arguments)
         except OSError:
             raise click.ClickException(
-                f"{self._installation.folder}: its supervisor does not run: start it with `headrace release up`"
+                f"{self._installation.folder}: its supervisor does not run: "
+                f"start it with `headrace release up --to {self._installation.folder}`"
             ) from None
         except xmlrpc.client.Fault as fault:
             raise click.ClickException(
