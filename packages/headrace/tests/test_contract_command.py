@@ -258,7 +258,7 @@ def test_a_location_that_does_not_load(root: Path, call: Call) -> None:
     [
         ("export shops", "shops: no location of {root}/workspace.yaml: it has shop, reports"),
         ("export", "Missing argument 'LOCATION'."),
-        ("list", "No such command 'list'."),
+        ("list", "No such command 'list': see `headrace contract --help`"),
         ("check --format yaml", "Invalid value for '--format': 'yaml' is not one of 'text', 'json'."),
         ("check shop", "shop: a location alone is checked against what is deployed: add --against DIR"),
         (

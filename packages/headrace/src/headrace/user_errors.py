@@ -32,4 +32,4 @@ class OneLineGroup(OneLineCommand, click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise UserError(error.format_message()) from error
+            raise UserError(f"{error.format_message()[:-1]}: see `{ctx.command_path} --help`") from error
