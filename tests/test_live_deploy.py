@@ -253,6 +253,29 @@ def test_a_killed_server_is_started_again_and_a_lost_run_is_tried_again(host: Ho
     wait_until(lambda: host.runs()[retry] == "CANCELED", 30)
 
 
+def test_a_manifest_of_another_lake_is_refused_before_anything_is_installed(host: Host) -> None:
+    env = host.folder / "env"
+    text = env.read_text()
+    serves, newest = host.pid("analytics"), max((host.folder.parent / "dist").glob("analytics-*"))
+    (lake,) = (line for line in text.splitlines() if line.startswith("HEADRACE_LAKE="))
+    try:
+        env.write_text(text.replace(lake, "HEADRACE_LAKE=/elsewhere"))
+        refused = subprocess.run(
+            [COMMAND, "release", "deploy", "analytics", newest, "--to", host.folder],
+            check=False,
+            env=dict(host.environment),
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        env.write_text(text)
+    said = f"its manifest was built with HEADRACE_LAKE '{lake.partition('=')[2]}', not '/elsewhere'"
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"Error: {newest.name} is refused: {said}")
+    assert len(refused.stderr.splitlines()) == 1
+    assert host.pid("analytics") == serves
+
+
 def _children(pid: int) -> list[int]:
     """Return the processes that any thread of a process started."""
     return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]

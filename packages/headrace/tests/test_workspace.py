@@ -167,7 +167,10 @@ def test_help_and_version_name_every_command() -> None:
 
 @pytest.mark.parametrize(
     ("word", "message"),
-    [("no-such-verb", "No such command 'no-such-verb': see `headrace --help`"), ("--no-such", "No such option '--no-such'.")],
+    [
+        ("no-such-verb", "No such command 'no-such-verb': see `headrace --help`"),
+        ("--no-such", "No such option '--no-such'."),
+    ],
 )
 def test_a_verb_that_there_is_not(word: str, message: str) -> None:
     assert_refused(call(word), message)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click import ClickException
 from dagster import DagsterInstance, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
@@ -15,6 +16,7 @@ from headrace.releases.history import History
 from headrace.releases.installation import Installation
 from headrace.releases.start import environment_of, read_environment
 from headrace.releases.systemd import unit_of, units_of
+from headrace.releases.variables import check_built_for
 from headrace.user_errors import UserError
 
 UNITS = Path(launcher.__file__).parents[1] / "releases/process/systemd"
@@ -51,8 +53,19 @@ def test_the_environment_is_what_the_file_says(tmp_path: Path) -> None:
     assert found["HEADRACE_LAKE"] == "s3://lake"
     assert found["DAGSTER_HOME"] == str(tmp_path / "dagster")
     (tmp_path / "env").write_text("A=1\nPASSWORD\n")
-    with pytest.raises(ValueError, match="env, line 2: it is not KEY=VALUE"):
+    with pytest.raises(ValueError, match="env: line 2: no NAME=VALUE"):
         read_environment(tmp_path / "env")
+
+
+def test_a_manifest_is_refused_for_other_variables_and_no_secret_is_told(tmp_path: Path) -> None:
+    built = {"HEADRACE_LAKE": "/lake", "HEADRACE_START": None, "REGION": "eu"}
+    check_built_for(built, {"HEADRACE_LAKE": "/lake", "REGION": "eu", "OTHER": "1"}, tmp_path / "env")
+    with pytest.raises(ClickException) as refused:
+        check_built_for(built, {"HEADRACE_LAKE": "s3://me:secret@lake", "HEADRACE_START": "2024-01-01"}, Path("env"))
+    assert refused.value.message == (
+        "its manifest was built with HEADRACE_LAKE '/lake', not a secret, HEADRACE_START unset, not '2024-01-01', "
+        "REGION 'eu', not unset: build it with `--env-file env`, or correct that file"
+    )
 
 
 def test_an_installation_is_made_once_and_its_secrets_are_the_owners(tmp_path: Path) -> None:

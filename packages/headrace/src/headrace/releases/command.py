@@ -6,11 +6,11 @@ from headrace.lazy_group import LazyGroup
 
 _COMMANDS = {
     "build": ("headrace.releases.build", "build"),
-    "deploy": ("headrace.releases.installed", "deploy"),
+    "deploy": ("headrace.releases.deploy_command", "deploy"),
     "init": ("headrace.releases.installed", "init"),
     "list": ("headrace.releases.installed", "list_"),
     "prune": ("headrace.releases.installed", "prune_"),
-    "rollback": ("headrace.releases.installed", "rollback"),
+    "rollback": ("headrace.releases.deploy_command", "rollback"),
     "status": ("headrace.releases.installed", "status"),
     "up": ("headrace.releases.installed", "up"),
 }

@@ -20,6 +20,7 @@ from headrace.releases.processes import Program
 from headrace.releases.release import CONTRACT, PLATFORM, Release
 from headrace.releases.servers import Server, Servers, processes_of
 from headrace.releases.start import environment_of
+from headrace.releases.variables import check_built_for
 from headrace.releases.webserver import served, wait_for
 
 _POLL_SECONDS = 0.1
@@ -118,12 +119,22 @@ class Deploy:
 
     def _install_and_switch(self, release: Release, wheels: Path | None, began: float) -> Deployed:
         release.verify()
+        self._check_variables(release)
         folder = install(self._installation, release, wheels)
         if release.info.kind == "location":
             loaded_contract(self._installation, folder, release)
             self._check_contract(folder)
         finish(self._installation, release)
         return self._switch(folder, "deploy", began)
+
+    def _check_variables(self, release: Release) -> None:
+        """Refuse before the minutes that an installation takes what would not load after it."""
+        root = self._installation.folder
+        try:
+            here = environment_of(root, root / "releases" / release.name)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+        check_built_for(release.info.variables, here, root / "env")
 
     def _check_contract(self, folder: Path) -> None:
         """Refuse a contract that does not fit those of the other locations as they are deployed."""
@@ -248,31 +259,6 @@ class Deploy:
 
 class _SwitchedError(click.ClickException):
     """The switch was made, and something after it failed."""
-
-
-def prune(installation: Installation, location: str) -> list[str]:
-    """Remove the oldest installed releases of a location, and return their names.
-
-    As many as `keep` are left, the last that served; none goes that serves or drains.
-    """
-    with installation.lock(location):
-        processes = processes_of(installation)
-        servers = Servers(installation, location, processes)
-        servers.forget_ended()
-        used = {
-            server.release
-            for server in (*servers.others(), *([servers.current()] if servers.current() else []))
-            if server
-        }
-        order = [entry.release for entry in History(installation, location).entries() if entry.action != "refuse"]
-        latest = list(dict.fromkeys(reversed(order)))
-        kept = set(latest[: installation.settings.keep]) | used
-        gone = [name for name in latest if name not in kept and installed(installation, name)]
-        for name in gone:
-            folder = installation.folder / "releases" / name
-            (folder / "release.json").unlink()
-            remove_tree(folder)
-        return gone
 
 
 def _contract(file: Path) -> Contract:

@@ -1,4 +1,4 @@
-"""The commands of `headrace release` that work on an installation."""
+"""The commands of `headrace release` that look at an installation, keep it, and clear it."""
 
 import json
 from pathlib import Path
@@ -6,26 +6,18 @@ from typing import Any
 
 import click
 
-from headrace.releases.deploy import Deploy, Deployed, prune
 from headrace.releases.environment import installed
 from headrace.releases.history import History
 from headrace.releases.installation import Installation
-from headrace.releases.release import PLATFORM, Release
+from headrace.releases.options import format_option, to_option
+from headrace.releases.prune import prune
+from headrace.releases.release import PLATFORM
 from headrace.releases.servers import Servers, processes_of
 from headrace.releases.supervisor import Supervisor
 from headrace.user_errors import OneLineCommand, UserError
 
-_to = click.option(
-    "--to",
-    type=click.Path(path_type=Path),
-    envvar="HEADRACE_INSTALLATION",
-    required=True,
-    metavar="DIR",
-    help="The folder of the installation [HEADRACE_INSTALLATION].",
-)
-_output = click.option(
-    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="How it is told."
-)
+
+_NOTHING = "nothing is deployed yet: headrace release deploy LOCATION RELEASE"
 
 
 @click.command("init", cls=OneLineCommand)
@@ -37,7 +29,7 @@ def init(*, folder: Path) -> None:
 
 
 @click.command("up", cls=OneLineCommand)
-@_to
+@to_option
 def up(*, to: Path) -> None:
     """Start all that is deployed, kept by supervisor, in the foreground; SIGTERM ends it after the runs in flight."""
     installation = Installation.at(to)
@@ -49,39 +41,10 @@ def up(*, to: Path) -> None:
     Supervisor(installation).run()
 
 
-@click.command("deploy", cls=OneLineCommand)
-@click.argument("location")
-@click.argument("release", type=click.Path(path_type=Path))
-@_to
-@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Install from DIR, without a network.")
-@_output
-def deploy(*, location: str, release: Path, to: Path, wheels: Path | None, output: str) -> None:
-    """Install RELEASE, a folder of `headrace release build`, and let it serve LOCATION.
-
-    Exit code 1 where it is refused: then what served still does.
-    """
-    installation = Installation.at(to)
-    read = Release.read(release)
-    if read.location != location:
-        raise UserError(f"{release}: it is a release of {read.location}, not of {location}: give another one")
-    if wheels is not None and not wheels.is_dir():
-        raise UserError(f"--wheels {wheels}: no such folder: give one with the wheels of requirements.txt")
-    _tell(Deploy(installation, location).deploy(read, wheels), output)
-
-
-@click.command("rollback", cls=OneLineCommand)
-@click.argument("location")
-@_to
-@_output
-def rollback(*, location: str, to: Path, output: str) -> None:
-    """Let the release serve LOCATION that did before the current one."""
-    _tell(Deploy(Installation.at(to), location).rollback(), output)
-
-
 @click.command("list", cls=OneLineCommand)
 @click.argument("location", required=False)
-@_to
-@_output
+@to_option
+@format_option
 def list_(*, location: str | None, to: Path, output: str) -> None:
     """Print what was deployed of LOCATION, or of all: the newest last, `*` before what serves."""
     installation = Installation.at(to)
@@ -99,6 +62,8 @@ def list_(*, location: str | None, to: Path, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
+    if not found:
+        click.echo(_NOTHING, err=True)
     for entries in found.values():
         for entry in entries:
             mark = "*" if entry["serves"] else " "
@@ -108,8 +73,8 @@ def list_(*, location: str | None, to: Path, output: str) -> None:
 
 
 @click.command("status", cls=OneLineCommand)
-@_to
-@_output
+@to_option
+@format_option
 def status(*, to: Path, output: str) -> None:
     """Print the processes: what serves, and what drains. Exit code 1 where something that should serve does not."""
     installation = Installation.at(to)
@@ -137,6 +102,8 @@ def status(*, to: Path, output: str) -> None:
                     )
     if output == "json":
         click.echo(json.dumps({"processes": rows}, indent=2))
+    elif not rows:
+        click.echo(_NOTHING, err=True)
     for row in rows if output == "text" else ():
         click.echo(f"{row['server']}.{row['role']:<10}  {row['state']:<9}  {row['pid'] or '-':<8}  {row['release']}")
     if any(row["serves"] and row["state"] != "running" for row in rows):
@@ -145,8 +112,8 @@ def status(*, to: Path, output: str) -> None:
 
 @click.command("prune", cls=OneLineCommand)
 @click.argument("location", required=False)
-@_to
-@_output
+@to_option
+@format_option
 def prune_(*, location: str | None, to: Path, output: str) -> None:
     """Remove old releases of LOCATION, or of all, but the last `keep` of installation.toml and what runs."""
     installation = Installation.at(to)
@@ -164,11 +131,3 @@ def _names(installation: Installation, location: str | None) -> list[str]:
     if location is not None and location not in names:
         raise UserError(f"{location}: nothing was deployed of it: there is {', '.join(names) or 'nothing'}")
     return [location] if location else names
-
-
-def _tell(deployed: Deployed, output: str) -> None:
-    if output == "json":
-        click.echo(json.dumps(deployed.__dict__))
-    else:
-        former = f", before: {deployed.former}" if deployed.former else ""
-        click.echo(f"{deployed.release} serves after {deployed.seconds} s{former}")

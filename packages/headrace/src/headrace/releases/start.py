@@ -23,20 +23,28 @@ ROLES = {"location": ("server",), "platform": ("webserver", "daemon")}
 
 
 def read_environment(file: Path) -> dict[str, str]:
-    """Return the variables of a file of KEY=VALUE lines; a value is taken as it stands, without quotes or escapes.
+    """Return the variables of a file of NAME=VALUE lines, as systemd's `EnvironmentFile` and compose read it.
+
+    A value may stand in quotes, and has no escapes. Empty lines and those that begin with `#` say nothing.
 
     Raises:
-        ValueError: a line is no such line; the message is one line for the user.
+        ValueError: a line is no such line, or the file is not UTF-8; the message is one line and has no value.
+        OSError: it can not be read.
     """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: it is not UTF-8: give a file of NAME=VALUE lines") from None
     found = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
         name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"{file}, line {number}: it is not KEY=VALUE: write one variable a line")
-        found[name] = value
+        if not equals or not name.isidentifier() or not name.isascii():
+            raise ValueError(f"{file}: line {number}: no NAME=VALUE: mend it")
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        found[name] = value[1:-1] if quoted else value
     return found
 
 

@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import click
+
 from headrace.releases.release import entries_of
+from headrace.releases.start import read_environment
 from headrace.user_errors import UserError
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(
     r"^DBT_ENV_SECRET|(^|_)(ACCESS_KEY|API_KEY|CREDENTIALS?|PASS|PASSPHRASE|PASSWD|PASSWORD|PRIVATE_KEY|SECRET|TOKEN)(_|$)",
     re.IGNORECASE,
@@ -17,34 +19,47 @@ _SHORTEST = 6  # a shorter value stands in any text
 
 
 def read_variables(file: Path) -> Mapping[str, str]:
-    """Return the variables of a file of `NAME=VALUE` lines, as systemd's `EnvironmentFile` and compose read it.
-
-    A value may stand in quotes. Empty lines and those that begin with `#` say nothing.
+    """Return the variables of a file, read as an installation reads its `env`.
 
     Raises:
         UserError: it can not be read, or a line is no variable; the message does not have its value.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        return read_environment(file)
     except OSError as error:
         raise UserError(f"--env-file {file}: {error.strerror}: give a file of NAME=VALUE lines") from None
-    except UnicodeDecodeError:
-        raise UserError(f"--env-file {file}: it is not UTF-8: give a file of NAME=VALUE lines") from None
-    found = {}
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if text and not text.startswith("#"):
-            name, separator, value = text.partition("=")
-            if not separator or not _NAME.fullmatch(name):
-                raise UserError(f"--env-file {file}: line {number}: no NAME=VALUE: mend it")
-            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-            found[name] = value[1:-1] if quoted else value
-    return found
+    except ValueError as error:
+        raise UserError(f"--env-file {error}") from None
 
 
 def is_secret(name: str, value: str) -> bool:
     """Return whether a variable's value must not be told: by its name, or as it is an address with a password."""
     return bool(_SECRET.search(name) or _WITH_PASSWORD.search(value))
+
+
+def check_built_for(built: Mapping[str, str | None], here: Mapping[str, str], file: Path) -> None:
+    """Compare the variables that a manifest was built with and those of an installation.
+
+    Args:
+        built: those of `release.json`; None for one that was not set.
+        here: the environment in which the release will run.
+        file: where an operator sets it.
+
+    Raises:
+        click.ClickException: one differs; the message has both values, but no secret.
+    """
+    others = [name for name in sorted(built) if built[name] != here.get(name)]
+    if others:
+        said = ", ".join(f"{name} {_told(name, built[name])}, not {_told(name, here.get(name))}" for name in others)
+        raise click.ClickException(
+            f"its manifest was built with {said}: build it with `--env-file {file}`, or correct that file"
+        )
+
+
+def _told(name: str, value: str | None) -> str:
+    if value is None:
+        return "unset"
+    return "a secret" if is_secret(name, value) else f"{value!r}"
 
 
 def refuse_secrets(folder: Path, variables: Mapping[str, str]) -> None:

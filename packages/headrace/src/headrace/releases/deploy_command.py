@@ -1,0 +1,49 @@
+"""The commands `headrace release deploy` and `rollback`, which change what serves."""
+
+import json
+from pathlib import Path
+
+import click
+
+from headrace.releases.deploy import Deploy, Deployed
+from headrace.releases.installation import Installation
+from headrace.releases.options import format_option, to_option
+from headrace.releases.release import Release
+from headrace.user_errors import OneLineCommand, UserError
+
+
+@click.command("deploy", cls=OneLineCommand)
+@click.argument("location")
+@click.argument("release", type=click.Path(path_type=Path))
+@to_option
+@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Install from DIR, without a network.")
+@format_option
+def deploy(*, location: str, release: Path, to: Path, wheels: Path | None, output: str) -> None:
+    """Install RELEASE, a folder of `headrace release build`, and let it serve LOCATION.
+
+    Exit code 1 where it is refused: then what served still does.
+    """
+    installation = Installation.at(to)
+    read = Release.read(release)
+    if read.location != location:
+        raise UserError(f"{release}: it is a release of {read.location}, not of {location}: give another one")
+    if wheels is not None and not wheels.is_dir():
+        raise UserError(f"--wheels {wheels}: no such folder: give one with the wheels of requirements.txt")
+    _tell(Deploy(installation, location).deploy(read, wheels), output)
+
+
+@click.command("rollback", cls=OneLineCommand)
+@click.argument("location")
+@to_option
+@format_option
+def rollback(*, location: str, to: Path, output: str) -> None:
+    """Let the release serve LOCATION that did before the current one."""
+    _tell(Deploy(Installation.at(to), location).rollback(), output)
+
+
+def _tell(deployed: Deployed, output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps(deployed.__dict__))
+    else:
+        former = f", before: {deployed.former}" if deployed.former else ""
+        click.echo(f"{deployed.release} serves after {deployed.seconds} s{former}")

@@ -1,0 +1,31 @@
+"""Removes installed releases that nobody will want back."""
+
+from headrace.releases.environment import installed
+from headrace.releases.history import History
+from headrace.releases.installation import Installation, remove_tree
+from headrace.releases.servers import Servers, processes_of
+
+
+def prune(installation: Installation, location: str) -> list[str]:
+    """Remove the oldest installed releases of a location, and return their names.
+
+    As many as `keep` are left, the last that served; none goes that serves or drains.
+    """
+    with installation.lock(location):
+        processes = processes_of(installation)
+        servers = Servers(installation, location, processes)
+        servers.forget_ended()
+        used = {
+            server.release
+            for server in (*servers.others(), *([servers.current()] if servers.current() else []))
+            if server
+        }
+        order = [entry.release for entry in History(installation, location).entries() if entry.action != "refuse"]
+        latest = list(dict.fromkeys(reversed(order)))
+        kept = set(latest[: installation.settings.keep]) | used
+        gone = [name for name in latest if name not in kept and installed(installation, name)]
+        for name in gone:
+            folder = installation.folder / "releases" / name
+            (folder / "release.json").unlink()
+            remove_tree(folder)
+        return gone
