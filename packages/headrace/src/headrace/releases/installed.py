@@ -16,7 +16,6 @@ from headrace.releases.servers import Servers, processes_of
 from headrace.releases.supervisor import Supervisor
 from headrace.user_errors import OneLineCommand, UserError
 
-
 _NOTHING = "nothing is deployed yet: headrace release deploy LOCATION RELEASE"
 
 
