@@ -238,6 +238,12 @@ def test_dagster_takes_its_instance_with_a_real_postgres(tmp_path: Path) -> None
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
 
 
+def test_containers_and_processes_have_the_same_instance_but_for_who_launches_runs() -> None:
+    containers, processes = read(DEPLOY / "dagster.yaml"), read(DEPLOY / "process" / "dagster.yaml")
+    differ = {key for key in containers.keys() | processes.keys() if containers.get(key) != processes.get(key)}
+    assert differ == {"run_launcher", "run_monitoring"}
+
+
 def test_the_images_context_has_the_whole_dbt_project_and_nobodys_tests() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     left_out = [re.compile(re.escape(line).replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*") + "(/.*)?")
