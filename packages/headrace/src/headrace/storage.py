@@ -1,4 +1,7 @@
-"""Makes the storage of a Dagster instance ready for the processes that share it."""
+"""Makes the storage of a Dagster instance ready for the processes that share it.
+
+As a command, `python -m headrace.storage`, it makes the tables of the instance in `DAGSTER_HOME`, and says nothing.
+"""
 
 from dagster import DagsterInstance
 
@@ -8,11 +11,23 @@ from headrace.dead_runs import DeadRuns
 def create_storage() -> None:
     """Create the databases of the instance in `DAGSTER_HOME`, before several processes would do it at once and fail.
 
-    SQLite's schema is stamped by each process that finds it empty; two that do so together leave two versions. Runs
-    that were killed with their servers are ended, and what they held is free.
+    Runs that were killed with their servers are ended, and what they held is free.
     """
     with DagsterInstance.get() as instance:
-        instance.get_runs_count()
-        instance.get_asset_keys(limit=1)
-        instance.all_instigator_state()
+        create_tables(instance)
         DeadRuns(instance).mend()
+
+
+def create_tables(instance: DagsterInstance) -> None:
+    """Ask each storage for something, which makes its tables.
+
+    A schema is stamped by each process that finds it empty; two that do so together leave two versions, or fail.
+    """
+    instance.get_runs_count()
+    instance.get_asset_keys(limit=1)
+    instance.all_instigator_state()
+
+
+if __name__ == "__main__":
+    with DagsterInstance.get() as _instance:
+        create_tables(_instance)

@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Host
+    from installations import Host
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -65,7 +65,7 @@ def test_a_new_release_serves_and_a_rollback_brings_the_former_back(deployed: Ho
     assert deployed.serving("reader")["pid"] == reader["pid"]
     assert "no former release" in deployed.call("rollback", "shop").stderr
     listed = deployed.call("list", "shop").stdout.splitlines()
-    assert [line.split()[-1] for line in listed if line.startswith("*")][-1:] == [first["release"]]
+    assert [line.split()[2:] for line in listed if line.startswith("*")] == [["rollback", first["release"]]]
 
 
 def _corrupt(release: Path) -> None:

@@ -13,7 +13,7 @@ import click
 from headrace.contracts.contract import Contract, parse_contract
 from headrace.contracts.deploys import check_against
 from headrace.python_traces import error_of
-from headrace.releases.environment import finish, install, installed, loaded_contract
+from headrace.releases.environment import create_instance_tables, finish, install, installed, loaded_contract
 from headrace.releases.history import Action, History
 from headrace.releases.installation import Installation, remove_tree
 from headrace.releases.processes import Program
@@ -124,6 +124,8 @@ class Deploy:
         if release.info.kind == "location":
             loaded_contract(self._installation, folder, release)
             self._check_contract(folder)
+        else:
+            create_instance_tables(self._installation, folder)
         finish(self._installation, release)
         return self._switch(folder, "deploy", began)
 

@@ -63,8 +63,10 @@ def install(installation: Installation, release: Release, wheels: Path | None) -
 def finish(installation: Installation, release: Release) -> None:
     """Mark an installed release as whole, once it is known to load."""
     target = installation.folder / "releases" / release.name / MANIFEST
+    installation.give(target.parent)
     fresh = target.with_name(f".{MANIFEST}")
     shutil.copyfile(release.folder / MANIFEST, fresh)
+    installation.give(fresh)
     fresh.replace(target)
 
 
@@ -79,24 +81,11 @@ def loaded_contract(installation: Installation, folder: Path, release: Release) 
     built = parse_contract(release.contract.read_text(encoding="utf-8"), str(release.contract))
     with TemporaryDirectory(prefix="headrace-contract-") as made:
         out = Path(made, "contract.json")
-        try:
-            environment = environment_of(installation.folder, folder)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from None
-        done = subprocess.run(  # noqa: S603 - the release's interpreter
-            [
-                *(str(folder / "venv" / "bin" / "python"), str(CONTRACT_SCRIPT), "--location", release.location),
-                *("--module", release.info.module or "", "--working-directory", str(folder), "--root", str(folder)),
-                *("--out", str(out)),
-            ],
-            check=False,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
+        done = _run(
+            installation,
+            folder,
+            *(str(CONTRACT_SCRIPT), "--location", release.location, "--module", release.info.module or ""),
+            *("--working-directory", str(folder), "--root", str(folder), "--out", str(out)),
         )
         if done.returncode:
             reason = error_of(done.stdout).removeprefix("Error: ")
@@ -109,6 +98,42 @@ def loaded_contract(installation: Installation, folder: Path, release: Release) 
             f"give {installation.folder / 'env'} the values of the build, or build it with these"
         )
     return built
+
+
+def create_instance_tables(installation: Installation, folder: Path) -> None:
+    """Make the tables of an empty instance: webserver and daemon, which start together, would both try.
+
+    Args:
+        installation: the installation.
+        folder: of an installed release of the platform.
+
+    Raises:
+        click.ClickException: the storage of `dagster.yaml` can not be reached.
+    """
+    done = _run(installation, folder, "-m", "headrace.storage")
+    if done.returncode:
+        raise click.ClickException(
+            f"the storage of {installation.folder}/dagster/dagster.yaml: {error_of(done.stdout)}"
+        )
+
+
+def _run(installation: Installation, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the interpreter of an installed release in the environment that its processes have."""
+    try:
+        environment = environment_of(installation.folder, folder)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    return subprocess.run(  # noqa: S603 - the release's interpreter
+        [str(folder / "venv" / "bin" / "python"), *arguments],
+        check=False,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
 
 
 def _make_environment(folder: Path, release: Release, wheels: Path | None) -> None:

@@ -163,6 +163,13 @@ class Installation:
         replace_file(file, text)
         return True
 
+    def give(self, path: Path) -> None:
+        """Give what root made here to the owner of the installation, as whom its processes run."""
+        owner = self.folder.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            for each in (path, *path.rglob("*")):
+                os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
     @contextmanager
     def lock(self, location: str) -> Iterator[None]:
         """Hold the lock of a location; the system frees it if this process is killed.

@@ -49,22 +49,23 @@ def list_(*, location: str | None, to: Path, output: str) -> None:
     installation = Installation.at(to)
     found = {}
     for name in _names(installation, location):
-        serving = History(installation, name).serving()
+        entries = History(installation, name).entries()
+        last = max((at for at, entry in enumerate(entries) if entry.action != "refuse"), default=None)
         found[name] = [
             {
                 **entry.model_dump(),
                 "installed": installed(installation, entry.release) is not None,
-                "serves": entry.action != "refuse" and serving[-1:] == [entry.release],
+                "serves": at == last,
             }
-            for entry in History(installation, name).entries()
+            for at, entry in enumerate(entries)
         ]
     if output == "json":
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     if not found:
         click.echo(_NOTHING, err=True)
-    for entries in found.values():
-        for entry in entries:
+    for told in found.values():
+        for entry in told:
             mark = "*" if entry["serves"] else " "
             gone = "" if entry["installed"] or entry["action"] == "refuse" else "  (pruned)"
             reason = f"  {entry['reason']}" if entry["reason"] else ""

@@ -92,6 +92,7 @@ class Servers:
         folder = self._installation.folder / "servers" / f"{self.location}-{max(numbers, default=0) + 1}"
         folder.mkdir()
         (folder / "release").symlink_to(Path("..", "..", "releases", release.name))
+        self._installation.give(folder)
         return self._server(folder)
 
     def switch_to(self, server: Server) -> None:

@@ -25,7 +25,8 @@ class Systemd:
 
     def start(self, program: Program) -> None:
         """Start a unit, now and when the machine begins."""
-        _systemctl("enable", "--now", "--no-block", unit_of(program.name))
+        # Without `--no-block`: until its job begins, a unit is as inactive as one that ended.
+        _systemctl("enable", "--now", unit_of(program.name))
 
     def stop(self, program: Program) -> None:
         """Ask a unit to end; systemd kills it after its `TimeoutStopSec`."""
