@@ -35,7 +35,7 @@ test: install ## All tests
 	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder tests packages projects bench
 
 .PHONY: test-fast
-test-fast: install ## The tests that start no processes
+test-fast: install ## The tests that start no servers and run no dbt
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 .PHONY: mutants

@@ -144,6 +144,7 @@ def test_what_nobody_hears_of_moves_on(location: Location, monkeypatch: pytest.M
     assert '"outbox": []' in (location.cursors["alert_run_failures"] or "")
 
 
+@pytest.mark.slow
 def test_a_location_that_loads_does_not_load_apprise() -> None:
     code = "import sys, headrace_alerts; headrace_alerts.alert_definitions(); print('apprise' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -21,6 +21,8 @@ from dagster_dbt_common import PartitionedDbtProjectComponent, dbt_definitions
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+pytestmark = pytest.mark.slow
+
 TYPE = "dagster_dbt_common.PartitionedDbtProjectComponent"
 
 FILES = {

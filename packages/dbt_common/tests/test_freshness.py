@@ -22,6 +22,8 @@ from dagster_dbt_common import DbtResource, dbt_definitions, prepared_project
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "dbt_project.yml": """
         name: wells

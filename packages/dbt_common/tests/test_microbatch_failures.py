@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from conftest import Event, Minimal
 
+pytestmark = pytest.mark.slow
+
 DAYS = (1, 2, 3)
 TOO_MUCH = str(2**63 - 1)  # two of them are more than the model's bigint
 

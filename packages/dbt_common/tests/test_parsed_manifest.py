@@ -123,6 +123,7 @@ def reaches(manifest: Manifest, start: str, end: str) -> bool:
 
 @settings(deadline=None, max_examples=200)
 @given(selections())
+@pytest.mark.slow
 def test_an_invocation_has_what_it_needs_and_no_more(parsed: Parsed, selection: tuple[Graph, frozenset[str]]) -> None:
     graph, selected = selection
     project = ParsedManifest(project_of(parsed.content, graph))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from conftest import Minimal
 
+pytestmark = pytest.mark.slow
+
 DAILY = ("events_daily", "large_events", "slow_events", "store_days")
 UNKNOWN_STORE = ("e", "2024-01-02 01:00:00", "atlantis", "1")
 NOT_A_NUMBER = ("f", "2024-01-02 01:00:00", "oslo", "a lot")

@@ -126,6 +126,7 @@ def test_the_first_month_reads_the_hours_that_there_are(definitions: dg.Definiti
     assert (hours[0], hours[-1], len(hours)) == ("2024-01-15-00:00", "2024-01-31-23:00", 17 * 24)
 
 
+@pytest.mark.slow
 def test_a_lookback_on_a_parent_of_another_grain_is_refused(tmp_path: Path) -> None:
     rolling = model(["ref('hours')"], DAY.replace("}", ", lookback: 2}"))
     hours = model([], DAY.replace("grain: day", "grain: hour"))
@@ -157,6 +158,7 @@ def test_every_pair_of_the_graph_has_a_mapping_that_fits(definitions: dg.Definit
     dg.Definitions.validate_loadable(definitions)
 
 
+@pytest.mark.slow
 def test_a_model_of_another_zone_than_its_parent_is_refused(tmp_path: Path) -> None:
     local = model(["ref('levels')"], DAY.replace("}", ", timezone: Europe/Berlin}"))
     with pytest.raises(

@@ -251,6 +251,7 @@ NAMES = st.sampled_from(sorted(BY_NAME))
 
 @settings(deadline=None)
 @given(first=OFFSETS, length=OFFSETS, start=OFFSETS, forgotten=st.sets(NAMES), rewrites=st.sets(NAMES))
+@pytest.mark.slow
 def test_building_a_plan_leaves_nothing_to_build(
     first: int, length: int, start: int, forgotten: Collection[str], rewrites: Collection[str]
 ) -> None:

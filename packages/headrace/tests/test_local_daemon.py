@@ -87,6 +87,7 @@ def workspace_file(home: Path) -> Iterator[Path]:
 
 
 @pytest.mark.filterwarnings("ignore:Error loading repository location gone")
+@pytest.mark.slow
 def test_it_sees_the_graph_and_ticks(workspace_file: Path, caplog: pytest.LogCaptureFixture) -> None:
     with DagsterInstance.get() as instance, LocalDaemon.over(instance, workspace_file) as daemon:
         assert [error.partition(":")[0] for error in daemon.load_errors()] == ["gone"]

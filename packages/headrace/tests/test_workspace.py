@@ -130,6 +130,7 @@ def test_days_that_the_exports_do_not_reach(root: Path) -> None:
     assert_refused(call("run", HEADRACE_START="2024-02-01"), message)
 
 
+@pytest.mark.slow
 def test_a_location_that_does_not_load(root: Path) -> None:
     (root / "workspace.yaml").write_text("load_from:\n  - python_module: {module_name: shop.definitions}\n")
     (root / "shop").mkdir()

@@ -281,6 +281,7 @@ def first_look(folder: Path, ingest: Ingest, until: date) -> Look:
     )
 
 
+@pytest.mark.slow
 def test_a_table_that_a_run_is_loading_waits_for_it(ingest: Ingest, loaded: Path) -> None:
     job = defs().resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(["raw", "orders"])]
@@ -387,6 +388,7 @@ def test_a_range_goes_over_the_end_of_a_month() -> None:
     assert (batch.first, batch.last) == (days[0], days[-1])
 
 
+@pytest.mark.slow
 def test_a_thousand_days_cost_little(ingest: Ingest, exports: Path, capsys: pytest.CaptureFixture[str]) -> None:
     years = dg.DailyPartitionsDefinition("2021-01-01")
     ingest.sensor = new_exports_sensor(TABLES, years)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from ingest.definitions import defs
 from ingest.tables import TABLES
@@ -64,6 +65,7 @@ def test_runs_stay_in_their_own_process() -> None:
     assert executor.name == dg.in_process_executor.name
 
 
+@pytest.mark.slow
 def test_loading_the_location_writes_nothing_and_connects_nowhere(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
     result = subprocess.run(

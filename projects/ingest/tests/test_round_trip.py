@@ -4,6 +4,7 @@ import csv
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from ingest.exports import ExportError
 from ingest.lake import FolderLake
 from ingest.loading import load
 from ingest.tables import Column, Table
+
+pytestmark = pytest.mark.slow
 
 NOTES = Table(
     name="notes",
