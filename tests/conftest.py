@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ class Shop:
     Args:
         folder: the folder.
         start: the first day of all partitions.
+        more: further variables of its environment.
     """
 
     folder: Path
     start: str
+    more: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exports(self) -> Path:
@@ -54,6 +56,7 @@ class Shop:
             "HEADRACE_STATE": str(self.folder / "state"),
             "HEADRACE_START": self.start,
             "HEADRACE_DBT_PROJECT": str(self.folder / "dbt"),
+            **self.more,
         }
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -48,7 +48,8 @@ def compose() -> dict[str, Any]:
 
 
 def test_compose_is_valid() -> None:
-    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"]
+    files = sorted(DEPLOY.glob("compose*.yaml"))
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 
@@ -67,6 +68,25 @@ def test_each_location_has_its_service_at_the_port_of_the_workspace_and_of_the_i
         assert services[name]["build"]["args"]["LOCATION"] == name
         # The server's environment is the image's, so the entry point serves the module of this name.
         assert module == f"{name}.definitions"
+
+
+def test_an_object_store_is_reached_by_both_locations_as_their_images_expect() -> None:
+    more = read(DEPLOY / "compose.s3.yaml")
+    assert more["services"].keys() == {*LOCATIONS, "s3"}
+    lakes = {more["services"][name]["build"]["args"]["HEADRACE_LAKE"] for name in LOCATIONS}
+    assert lakes == {"s3://lake/headrace"}
+    target = more["services"]["analytics"]["build"]["args"]["HEADRACE_DBT_TARGET"]
+    assert read(ROOT / "dbt/profiles.yml")["jaffle_shop"]["outputs"][target]["filesystems"] == [{"fs": "s3"}]
+    for name in LOCATIONS:
+        assert more["services"][name]["build"]["args"]["EXTRA"] == "s3"
+        project = tomllib.loads((ROOT / "projects" / name / "pyproject.toml").read_text())["project"]
+        assert "s3" in project["optional-dependencies"]
+        mounted = {f"/run/secrets/{secret}" for secret in more["services"][name]["secrets"]}
+        files = {value for key, value in more["services"][name]["environment"].items() if key.endswith("_FILE")}
+        assert files == mounted
+        assert {*more["services"][name]["secrets"]} <= more["secrets"].keys()
+    assert more["services"]["s3"]["networks"] == ["internal"]
+    assert "ports" not in more["services"]["s3"]
 
 
 def test_only_the_webserver_is_published_and_only_analytics_has_the_warehouse() -> None:

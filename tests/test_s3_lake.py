@@ -1,0 +1,49 @@
+"""The main job with its lake in an object store: the same code, another URL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import s3fs  # type: ignore[import-untyped]  # s3fs ships no types
+from moto.server import ThreadedMotoServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from tests.conftest import OpenShop
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+DAY = "2024-01-31"
+
+
+@pytest.fixture
+def store() -> Iterator[Mapping[str, str]]:
+    """Return the variables of an object store with a bucket `lake`."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    url = f"http://127.0.0.1:{port}"
+    s3fs.S3FileSystem(key="key", secret="secret", endpoint_url=url, skip_instance_cache=True).mkdir("lake")  # noqa: S106
+    yield {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+        "HEADRACE_LAKE": "s3://lake/headrace",
+        "HEADRACE_DBT_TARGET": "duckdb_s3",
+    }
+    server.stop()
+
+
+def test_marts_are_built_from_an_object_store(tmp_path: Path, open_shop: OpenShop, store: Mapping[str, str]) -> None:
+    shop = replace(open_shop(tmp_path / "shop", DAY), more=store)
+    shop.demo_data("--from", DAY, "--to", DAY, "--orders-per-day", "50")
+    shop.run("--from", DAY)
+    assert not shop.lake.exists()
+    assert shop.query("select count(*), sum(order_total_cents)::bigint from orders") == shop.exported(
+        "select count(*), sum(order_total)::bigint from orders"
+    )
