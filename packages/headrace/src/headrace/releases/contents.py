@@ -164,7 +164,8 @@ def download_wheels(release: Release, folder: Path, uv: Uv) -> None:
         click.ClickException: pip fails, or a package has no wheel for this platform.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".downloading-") as temporary:
+    # Absolute: pip runs in it.
+    with TemporaryDirectory(dir=folder.resolve(), prefix=".downloading-") as temporary:
         asked = ("--require-hashes", "--no-deps", "--only-binary", ":all:", "--quiet", "--disable-pip-version-check")
         uv.run(
             *("tool", "run", "--python", sys.executable, "pip", "download", *asked),
