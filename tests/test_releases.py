@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from headrace.releases.contents import download_wheels
 from headrace.releases.release import Release
+from headrace.uv_command import Uv
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).parent / "headrace"
@@ -96,6 +100,18 @@ def test_it_installs_alone_into_an_empty_environment(releases: Mapping[str, Rele
         [uv, "pip", "list", "--format", "json", *python], check=True, cwd=tmp_path, capture_output=True, text=True
     )
     assert {package["name"]: package["version"] for package in json.loads(listed.stdout)} == release.info.packages
+
+
+def test_wheels_are_downloaded_into_a_folder_that_is_relative(
+    releases: Mapping[str, Release], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requirements = re.split(r"\n(?=\w)", releases["ingest"].requirements.read_text())
+    (click,) = (text for text in requirements if text.startswith("click=="))
+    (tmp_path / "requirements.txt").write_text(click)
+    monkeypatch.chdir(tmp_path)
+    download_wheels(replace(releases["ingest"], folder=tmp_path), Path("dist/wheelhouse"), Uv.find())
+    (wheel,) = (tmp_path / "dist/wheelhouse").iterdir()
+    assert wheel.name.startswith("click-")
 
 
 def test_it_tells_what_its_manifest_fits_and_no_secret_and_no_folder_of_the_build(

@@ -21,6 +21,13 @@ class OneLineCommand(click.Command):
         except click.UsageError as error:
             raise UserError(error.format_message()) from error
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a file or folder that it may not use, or that is another kind of thing, is one line."""
+        try:
+            return super().invoke(ctx)
+        except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+            raise UserError(f"{error.filename}: {error.strerror}: make it usable, or give another one") from error
+
 
 class OneLineGroup(OneLineCommand, click.Group):
     """A group of commands whose usage errors are one line too."""
@@ -32,4 +39,5 @@ class OneLineGroup(OneLineCommand, click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise UserError(f"{error.format_message()[:-1]}: see `{ctx.command_path} --help`") from error
+            message = error.format_message().rstrip(".")
+            raise UserError(f"{message}: see `{ctx.command_path} --help`") from error

@@ -150,13 +150,27 @@ def test_a_deploy_killed_at_any_point_is_mended_by_the_next(deployed: Host) -> N
     assert deployed.serving("shop")["release"] == releases[0].name
 
 
-def test_prune_keeps_what_served_last(deployed: Host) -> None:
+def test_prune_keeps_what_a_rollback_leads_to(deployed: Host) -> None:
+    releases = [deployed.build_shop(version) for version in ("a", "b", "c", "d")]
+    for release in releases:
+        deployed.deploy(release)
+    for _ in range(2):  # to b
+        assert deployed.call("rollback", "shop").returncode == 0
+    deployed.wait_until(lambda: len([row for row in deployed.status() if row["location"] == "shop"]) == 1)
     before = deployed.serving("shop")
-    deployed.call("prune", "shop")
-    kept = [path.name for path in (deployed.folder / "releases").iterdir() if path.name.startswith("shop")]
+    assert deployed.call("prune", "shop").returncode == 0
+    kept = {path.name for path in (deployed.folder / "releases").iterdir() if path.name.startswith("shop")}
+    assert {releases[0].name, releases[1].name} <= kept
+    assert not {releases[2].name, releases[3].name} & kept
     assert len(kept) <= 3
-    assert before["release"] in kept
     assert deployed.serving("shop") == before
+    assert deployed.call("rollback", "shop").returncode == 0
+    assert deployed.serving("shop")["release"] == releases[0].name
+
+
+def _errors(said: str) -> list[str]:
+    """Return what is not the progress of a deploy of `shop`."""
+    return [line for line in said.splitlines() if not line.startswith("shop: ")]
 
 
 def _is_refused(host: Host, release: Path, reason: str, spoil: Callable[[Path], None] | None = None) -> None:
@@ -166,6 +180,6 @@ def _is_refused(host: Host, release: Path, reason: str, spoil: Callable[[Path], 
     result = host.call("deploy", "shop", str(release))
     assert result.returncode == 1, result.stdout
     assert reason in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert len(_errors(result.stderr)) == 1
     assert host.serving("shop") == before
     assert not (host.folder / "releases" / release.name).exists()

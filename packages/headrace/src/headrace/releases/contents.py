@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import click
+
 from headrace.contracts.contract import parse_contract
 from headrace.git_changes import Repository
 from headrace.releases.own_environment import OwnEnvironment
@@ -173,5 +175,8 @@ def download_wheels(release: Release, folder: Path, uv: Uv) -> None:
             cwd=Path(temporary),
             what="wheelhouse",
         )
-        for wheel in Path(temporary).glob("*.whl"):
+        wheels = [*Path(temporary).glob("*.whl")]
+        if not wheels:
+            raise click.ClickException(f"{release.requirements}: pip downloaded nothing into {folder}")
+        for wheel in wheels:
             shutil.move(wheel, folder / wheel.name)

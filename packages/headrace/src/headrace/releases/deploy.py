@@ -1,10 +1,9 @@
 """Deploys a release: all that may fail is done beside what serves, then one renamed link switches."""
 
 import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from headrace.releases.history import Action, History
 from headrace.releases.installation import Installation, remove_tree
 from headrace.releases.processes import Program
 from headrace.releases.release import CONTRACT, PLATFORM, Release
-from headrace.releases.servers import Server, Servers, processes_of
+from headrace.releases.servers import Server, Servers, answers, processes_of
 from headrace.releases.start import environment_of
 from headrace.releases.variables import check_built_for
-from headrace.releases.webserver import served, wait_for
+from headrace.releases.webserver import owner_of, served, wait_for
 
 _POLL_SECONDS = 0.1
 _VIEW_SECONDS = 30
@@ -52,11 +51,13 @@ class Deploy:
     Args:
         installation: where.
         location: the location, or `platform`.
+        progress: is told each step that takes a while, in a few words.
     """
 
-    def __init__(self, installation: Installation, location: str) -> None:
+    def __init__(self, installation: Installation, location: str, progress: Callable[[str], None]) -> None:
         self._installation = installation
         self._location = location
+        self._progress = progress
         self._processes = processes_of(installation)
         self._servers = Servers(installation, location, self._processes)
         self._history = History(installation, location)
@@ -101,7 +102,7 @@ class Deploy:
             if folder is None:
                 raise click.ClickException(f"{self._location}: no former release is installed: deploy one")
             try:
-                self._check_contract(folder)
+                self._check(Release.read(folder), folder)
                 return self._switch(folder, "rollback", began)
             except _SwitchedError:
                 raise
@@ -120,14 +121,32 @@ class Deploy:
     def _install_and_switch(self, release: Release, wheels: Path | None, began: float) -> Deployed:
         release.verify()
         self._check_variables(release)
+        self._progress("install")
         folder = install(self._installation, release, wheels)
         if release.info.kind == "location":
+            self._progress("load the definitions")
             loaded_contract(self._installation, folder, release)
+        self._check(release, folder)
+        finish(self._installation, release)
+        return self._switch(folder, "deploy", began)
+
+    def _check(self, release: Release, folder: Path) -> None:
+        """Refuse an installed release that would not serve here, before anything is stopped."""
+        self._check_variables(release)
+        if release.info.kind == "location":
             self._check_contract(folder)
         else:
             create_instance_tables(self._installation, folder)
-        finish(self._installation, release)
-        return self._switch(folder, "deploy", began)
+            self._check_port()
+
+    def _check_port(self) -> None:
+        port = self._installation.settings.webserver.port
+        current = self._servers.current()
+        own = self._servers.states(current)["webserver"].pid if current else None
+        if (owner := owner_of(port)) not in (None, own):
+            raise click.ClickException(
+                f"port {port} is another process's{f', {owner}' if owner else ''}: end it, or change installation.toml"
+            )
 
     def _check_variables(self, release: Release) -> None:
         """Refuse before the minutes that an installation takes what would not load after it."""
@@ -140,8 +159,6 @@ class Deploy:
 
     def _check_contract(self, folder: Path) -> None:
         """Refuse a contract that does not fit those of the other locations as they are deployed."""
-        if self._location == PLATFORM:
-            return
         deployed = {}
         for location in {*self._installation.deployed(), self._location}:
             file = self._installation.current(location) / "release" / CONTRACT
@@ -162,6 +179,7 @@ class Deploy:
             # Two webservers can not share the port as code servers share a link.
             self._servers.stop(former)
             self._wait_until_ended(former)
+        self._progress(f"start {server.name}")
         try:
             self._servers.start(server)
             self._wait_until_served(server)
@@ -204,7 +222,7 @@ class Deploy:
                 again = state.pid is not None and pids.setdefault(program.role, state.pid) != state.pid
                 if again or state.state == "down" or state.said.startswith("Exited"):
                     raise click.ClickException(f"{program.name} ended before it served: {_error(program, sizes)}")
-                if state.state == "running" and self._serves(server, program):
+                if state.state == "running" and self._serves(server, program, state.pid):
                     ready.add(program.role)
             if time.monotonic() > deadline:
                 raise click.ClickException(
@@ -213,13 +231,11 @@ class Deploy:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _serves(self, server: Server, program: Program) -> bool:
-        if program.role == "webserver":
-            return served(self._installation) is not None
-        if program.role == "daemon":
-            return True
-        if not _connects(server.socket):
+    def _serves(self, server: Server, program: Program, pid: int | None) -> bool:
+        if not answers(self._installation, server, program.role, pid):
             return False
+        if program.role != "server":
+            return program.role == "daemon" or served(self._installation) is not None
         # Its socket is its own, so that whoever answers there is this server and none that drains.
         folder = (server.folder / "release").resolve()
         done = subprocess.run(  # noqa: S603 - the release's own command
@@ -265,12 +281,6 @@ class _SwitchedError(click.ClickException):
 
 def _contract(file: Path) -> Contract:
     return parse_contract(file.read_text(encoding="utf-8"), str(file))
-
-
-def _connects(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(str(path)) == 0
 
 
 def _size(file: Path) -> int:

@@ -29,7 +29,7 @@ def deploy(*, location: str, release: Path, to: Path, wheels: Path | None, outpu
         raise UserError(f"{release}: it is a release of {read.location}, not of {location}: give another one")
     if wheels is not None and not wheels.is_dir():
         raise UserError(f"--wheels {wheels}: no such folder: give one with the wheels of requirements.txt")
-    _tell(Deploy(installation, location).deploy(read, wheels), output)
+    _tell(_deploy_of(installation, location).deploy(read, wheels), output)
 
 
 @click.command("rollback", cls=OneLineCommand)
@@ -38,7 +38,11 @@ def deploy(*, location: str, release: Path, to: Path, wheels: Path | None, outpu
 @format_option
 def rollback(*, location: str, to: Path, output: str) -> None:
     """Let the release serve LOCATION that did before the current one."""
-    _tell(Deploy(Installation.at(to), location).rollback(), output)
+    _tell(_deploy_of(Installation.at(to), location).rollback(), output)
+
+
+def _deploy_of(installation: Installation, location: str) -> Deploy:
+    return Deploy(installation, location, lambda step: click.echo(f"{location}: {step}", err=True))
 
 
 def _tell(deployed: Deployed, output: str) -> None:

@@ -123,17 +123,24 @@ def _run(installation: Installation, folder: Path, *arguments: str) -> subproces
         environment = environment_of(installation.folder, folder)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    return subprocess.run(  # noqa: S603 - the release's interpreter
-        [str(folder / "venv" / "bin" / "python"), *arguments],
-        check=False,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    seconds = installation.settings.start_seconds
+    try:
+        return subprocess.run(  # noqa: S603 - the release's interpreter
+            [str(folder / "venv" / "bin" / "python"), *arguments],
+            check=False,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise click.ClickException(
+            f"{folder.name} does not load within {seconds} s, `start_seconds` of installation.toml"
+        ) from None
 
 
 def _make_environment(folder: Path, release: Release, wheels: Path | None) -> None:

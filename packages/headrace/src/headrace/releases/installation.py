@@ -96,9 +96,11 @@ class Installation:
         """Make the folders and the files that an operator edits, where they are missing.
 
         Raises:
-            UserError: the folder's path is too long for sockets in it.
+            UserError: the folder's path is too long for sockets in it, or has a blank.
         """
         installation = cls(folder.resolve())
+        if any(letter.isspace() for letter in str(installation.folder)):
+            raise UserError(f"{installation.folder}: a blank is in it, where supervisor splits its lists: take another")
         installation.check_socket("a" * 24)
         for name in ("dagster", "releases", "servers", "current", "data", "history", "logs", "locks", "run"):
             (installation.folder / name).mkdir(parents=True, exist_ok=True)

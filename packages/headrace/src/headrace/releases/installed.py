@@ -12,7 +12,7 @@ from headrace.releases.installation import Installation
 from headrace.releases.options import format_option, to_option
 from headrace.releases.prune import prune
 from headrace.releases.release import PLATFORM
-from headrace.releases.servers import Servers, processes_of
+from headrace.releases.servers import Servers, answers, processes_of
 from headrace.releases.supervisor import Supervisor
 from headrace.user_errors import OneLineCommand, UserError
 
@@ -89,6 +89,8 @@ def status(*, to: Path, output: str) -> None:
                 serves = server == current
                 if serves or process.state != "down":
                     state = process.state if serves else "draining"
+                    if state == "running" and not answers(installation, server, role, process.pid):
+                        state = "starting"  # or over and over again
                     rows.append(
                         {
                             "location": location,
@@ -105,7 +107,8 @@ def status(*, to: Path, output: str) -> None:
     elif not rows:
         click.echo(_NOTHING, err=True)
     for row in rows if output == "text" else ():
-        click.echo(f"{row['server']}.{row['role']:<10}  {row['state']:<9}  {row['pid'] or '-':<8}  {row['release']}")
+        name = f"{row['server']}.{row['role']}"
+        click.echo(f"{name:<32}  {row['state']:<9}  {row['pid'] or '-':<8}  {row['release']}")
     if any(row["serves"] and row["state"] != "running" for row in rows):
         raise click.exceptions.Exit(1)
 

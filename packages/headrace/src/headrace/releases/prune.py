@@ -9,7 +9,7 @@ from headrace.releases.servers import Servers, processes_of
 def prune(installation: Installation, location: str) -> list[str]:
     """Remove the oldest installed releases of a location, and return their names.
 
-    As many as `keep` are left, the last that served; none goes that serves or drains.
+    As many as `keep` are left, of those to which rollbacks lead; none goes that serves or drains.
     """
     with installation.lock(location):
         processes = processes_of(installation)
@@ -20,10 +20,10 @@ def prune(installation: Installation, location: str) -> list[str]:
             for server in (*servers.others(), *([servers.current()] if servers.current() else []))
             if server
         }
-        order = [entry.release for entry in History(installation, location).entries() if entry.action != "refuse"]
-        latest = list(dict.fromkeys(reversed(order)))
-        kept = set(latest[: installation.settings.keep]) | used
-        gone = [name for name in latest if name not in kept and installed(installation, name)]
+        history = History(installation, location)
+        kept = {*list(dict.fromkeys(reversed(history.serving())))[: installation.settings.keep], *used}
+        known = dict.fromkeys(entry.release for entry in history.entries())
+        gone = [name for name in known if name not in kept and installed(installation, name)]
         for name in gone:
             folder = installation.folder / "releases" / name
             (folder / "release.json").unlink()

@@ -1,6 +1,7 @@
 """The servers of an installation: what runs of a release, numbered, so that a release can run beside itself."""
 
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from headrace.releases.release import MANIFEST, PLATFORM
 from headrace.releases.start import ROLES, SOCKET, server_id
 from headrace.releases.supervisor import Supervisor
 from headrace.releases.systemd import Systemd
+from headrace.releases.webserver import owner_of
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,17 @@ class Servers:
 
 
 _ENDED = Process("down", None, "it is not kept")
+
+
+def answers(installation: Installation, server: Server, role: str, pid: int | None) -> bool:
+    """Return whether a process can be asked: a code server at its socket, a webserver at its port. A daemon can not."""
+    if role == "webserver":
+        return pid is not None and owner_of(installation.settings.webserver.port) == pid
+    if role == "daemon":
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(str(server.socket)) == 0
 
 
 def processes_of(installation: Installation) -> Processes:

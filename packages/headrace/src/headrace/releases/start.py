@@ -7,8 +7,10 @@ All that it needs it finds from the server's folder: DIR/servers/<server>, with 
 environment is read from DIR/env when the process starts, so that a changed value needs no more than another start.
 """
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_PR_SET_PDEATHSIG = 1
 SOCKET = "sock"
 ROLES = {"location": ("server",), "platform": ("webserver", "daemon")}
 """The processes of a server, by the kind of its release."""
@@ -108,10 +111,23 @@ def server_id(server: str, release: str) -> str:
 
 def main(role: str, server: Path) -> None:
     """Replace this process by the server's."""
+    _end_with_parent()
     installation, release = server.parents[1], (server / "release").resolve()
     command = command_of(installation, server, release, role)
     os.chdir(release)
     os.execve(command[0], command, environment_of(installation, release))  # noqa: S606 - of the release's interpreter
+
+
+def _end_with_parent() -> None:
+    """Let the kernel kill this process when supervisord is killed: nobody would keep it then, and another would start.
+
+    Its runs are processes of their own, and go on. It lasts over `execve`: prctl(2), PR_SET_PDEATHSIG.
+    """
+    parent = os.getppid()
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:
+        sys.exit("supervisord ended")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import socket
 import sys
 import xmlrpc.client
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped
 
 from headrace.releases.installation import Installation, replace_file
 from headrace.releases.processes import Process, Program, State
+from headrace.user_errors import UserError
 
 _STATES: Mapping[str, State] = {
     "STARTING": "starting",
@@ -45,6 +47,8 @@ _PROGRAM = """\
 command={command}
 autostart=true
 autorestart=true
+; The highest ends first: a daemon that is left launches runs and retries into servers that drain.
+priority={priority}
 startsecs=1
 startretries=30
 stopsignal=TERM
@@ -72,6 +76,8 @@ class Supervisor:
     def run(self) -> None:
         """Become supervisord, which starts what is deployed."""
         installation = self._installation
+        if self._answers():
+            raise UserError(f"{installation.folder}: its supervisor runs already: end that one first")
         config = installation.folder / "supervisord.conf"
         text = _CONFIG.format(
             run=_literal(installation.folder / "run"),
@@ -96,6 +102,7 @@ class Supervisor:
         text = _PROGRAM.format(
             name=program.name,
             command=_literal(start),
+            priority=1 if program.role == "server" else 999,
             drain=self._installation.settings.drain_seconds,
             log=_literal(program.log),
         )
@@ -133,6 +140,10 @@ class Supervisor:
             )
             for info in found
         }
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self._socket)) == 0
 
     def _call(self, method: str, *arguments: object) -> object:
         transport: Any = SupervisorTransport(None, None, f"unix://{self._socket}")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 
+import psutil
 import requests
 
 from headrace.releases.installation import Installation
@@ -16,13 +17,22 @@ _TIMEOUT_SECONDS = 5
 _POLL_SECONDS = 0.25
 
 
+def owner_of(port: int) -> int | None:
+    """Return the process that listens on a TCP port of this host: None where nobody does, 0 for one of another user."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+            return connection.pid or 0
+    return None
+
+
 def served(installation: Installation) -> Mapping[str, str] | None:
     """Return the version of each location that the webserver shows, or its error; None where it does not answer."""
     settings = installation.settings.webserver
+    url = f"http://{settings.host}:{settings.port}/graphql"
     try:
-        answer = requests.post(
-            f"http://{settings.host}:{settings.port}/graphql", json={"query": _QUERY}, timeout=_TIMEOUT_SECONDS
-        )
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy is between this and the webserver of the same host
+            answer = session.post(url, json={"query": _QUERY}, timeout=_TIMEOUT_SECONDS)
         entries = answer.json()["data"]["workspaceOrError"]["locationEntries"]
     except (requests.RequestException, ValueError, KeyError, TypeError):
         return None

@@ -1,0 +1,97 @@
+"""Webserver and daemon under supervisor: whose port it is, and what a killed supervisor leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from installations import COMMAND, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def platform(host: Host) -> Iterator[Host]:
+    host.deploy(host.build("platform", None))
+    return host
+
+
+def port_of(host: Host) -> int:
+    lines = (host.folder / "installation.toml").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("port")).partition("=")[2])
+
+
+def webserver(host: Host) -> int:
+    (pid,) = [row["pid"] for row in host.status() if row["role"] == "webserver" and row["state"] == "running"]
+    return int(pid)
+
+
+def test_a_port_of_another_process_is_refused_and_the_webserver_goes_on(platform: Host) -> None:
+    before, port = webserver(platform), port_of(platform)
+    settings = platform.folder / "installation.toml"
+    text = settings.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        other = taken.getsockname()[1]
+        settings.write_text(text.replace(f"port = {port}", f"port = {other}"))
+        try:
+            refused = platform.call("deploy", "platform", str(platform.build("platform", None)))
+        finally:
+            settings.write_text(text)
+    assert refused.returncode == 1
+    assert f"port {other} is another process's, {os.getpid()}" in refused.stderr.splitlines()[-1]
+    assert webserver(platform) == before
+
+
+def test_a_platform_that_can_not_reach_its_storage_is_not_rolled_back_to(platform: Host) -> None:
+    platform.deploy(platform.build("platform", None))
+    before = webserver(platform)
+    instance = platform.folder / "dagster/dagster.yaml"
+    text = instance.read_text()
+    instance.write_text(f"{text}storage: {{postgres: {{postgres_url: 'postgresql+psycopg2://a:b@127.0.0.1:1/c'}}}}\n")
+    try:
+        refused = platform.call("rollback", "platform")
+    finally:
+        instance.write_text(text)
+    assert refused.returncode == 1
+    assert "the storage of" in refused.stderr.splitlines()[-1]
+    assert webserver(platform) == before
+
+
+def test_a_second_supervisor_is_refused(platform: Host) -> None:
+    second = platform.call("up")
+    assert (second.returncode, second.stdout) == (2, "")
+    assert second.stderr.splitlines()[-1].endswith("its supervisor runs already: end that one first")
+
+
+def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all(platform: Host) -> None:
+    platform.deploy(platform.build_shop("1"))
+    before = [row["pid"] for row in platform.status()]
+    pid = int((platform.folder / "run/supervisord.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    platform.wait_until(lambda: not any(Path(f"/proc/{one}").exists() for one in before), 10)
+    again = platform.start("up")
+    try:
+        platform.wait_until(lambda: platform.call("status").returncode == 0)
+        assert not {*before} & {row["pid"] for row in platform.status()}
+    finally:
+        again.send_signal(signal.SIGTERM)
+        again.wait(60)
+
+
+def test_what_a_user_may_not_write_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = subprocess.run([COMMAND, "release", "init", tmp_path / "file"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    (tmp_path / "a b").mkdir()
+    done = subprocess.run([COMMAND, "release", "init", tmp_path / "a b"], check=False, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "a blank is in it" in done.stderr
+    assert [*(tmp_path / "a b").iterdir()] == []
