@@ -155,7 +155,7 @@ def test_a_profile_writes_one_file_and_reads_the_others(tmp_path: Path) -> None:
     output = {"type": "duckdb", "path": "{{ env_var('W') }}", "attach": [{"path": "other.duckdb"}], "threads": 3}
     outputs = {"dev": output, "prod": {"type": "postgres"}}
     (tmp_path / "profiles.yml").write_text(yaml.safe_dump({"shop": {"target": "dev", "outputs": outputs}}))
-    made = yaml.safe_load(ci_profile(tmp_path, None, Path("/ci.duckdb"), Path("/p.duckdb"), "p"))
+    made = yaml.safe_load(ci_profile(tmp_path, None, Path("/ci.duckdb"), Path("/p.duckdb"), "p", environment={}))
     assert made["shop"]["outputs"]["dev"] == {
         **output,
         "path": "/ci.duckdb",
@@ -165,6 +165,33 @@ def test_a_profile_writes_one_file_and_reads_the_others(tmp_path: Path) -> None:
         ],
     }
     with pytest.raises(UserError, match="is of type postgres"):
-        ci_profile(tmp_path, "prod", Path("/ci.duckdb"), Path("/p.duckdb"), "p")
+        ci_profile(tmp_path, "prod", Path("/ci.duckdb"), Path("/p.duckdb"), "p", environment={})
     with pytest.raises(UserError, match="no target none"):
-        ci_profile(tmp_path, "none", Path("/ci.duckdb"), Path("/p.duckdb"), "p")
+        ci_profile(tmp_path, "none", Path("/ci.duckdb"), Path("/p.duckdb"), "p", environment={})
+
+
+@pytest.mark.parametrize(
+    ("target", "variables", "chosen"),
+    [
+        ("{{ env_var('TARGET', 'dev') }}", {}, "dev"),
+        ("{{ env_var('TARGET', 'dev') }}", {"TARGET": "lake"}, "lake"),
+        ("{{ 'lake' if env_var('LAKE').startswith('s3://') else 'dev' }}", {"LAKE": "s3://a"}, "lake"),
+        ("{{ env_var('TARGET') }}", {}, "its target reads TARGET, which is not set"),
+        ("{{ var('target') }}", {}, "'var' is undefined: name one by --target"),
+        ("{{ dev", {}, "name one by --target"),
+    ],
+)
+def test_a_default_target_may_be_chosen_by_the_environment(
+    tmp_path: Path, target: str, variables: dict[str, str], chosen: str
+) -> None:
+    (tmp_path / "dbt_project.yml").write_text("profile: shop")
+    outputs = {"dev": {"type": "duckdb"}, "lake": {"type": "duckdb"}}
+    (tmp_path / "profiles.yml").write_text(yaml.safe_dump({"shop": {"target": target, "outputs": outputs}}))
+    arguments = (tmp_path, None, Path("/ci.duckdb"), Path("/p.duckdb"), "p")
+    if chosen in outputs:
+        assert [*yaml.safe_load(ci_profile(*arguments, environment=variables))["shop"]["outputs"]] == [chosen]
+        return
+    with pytest.raises(UserError) as refused:
+        ci_profile(*arguments, environment=variables)
+    assert chosen in refused.value.message
+    assert "\n" not in refused.value.message

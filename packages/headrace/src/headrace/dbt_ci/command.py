@@ -1,5 +1,6 @@
 """The command `headrace dbt ci`: builds what a change affects beside production, and says what differs."""
 
+import os
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -108,12 +109,10 @@ def ci(
             raise UserError(
                 f"--state {state}: dbt writes this project's own manifest there: copy production's elsewhere"
             )
-        (folder / PROFILES).write_text(ci_profile(where, target, scratch, production, database), encoding="utf-8")
-        dbt_ = replace(
-            dbt_,
-            options=["--profiles-dir", str(folder)],
-            environment={**workspace.environment(), "HEADRACE_WAREHOUSE": str(scratch)},
-        )
+        environment = {**workspace.environment(), "HEADRACE_WAREHOUSE": str(scratch)}
+        profile = ci_profile(where, target, scratch, production, database, environment={**os.environ, **environment})
+        (folder / PROFILES).write_text(profile, encoding="utf-8")
+        dbt_ = replace(dbt_, options=["--profiles-dir", str(folder)], environment=environment)
         opened = stack.enter_context(open_warehouse(production, database, scratch, wait=wait, say=_say))
         _say(f"comparing {found.folder} with the manifest of {state}")
         affected = nodes_of(found, difference, revisions, workspace.root, dbt_)

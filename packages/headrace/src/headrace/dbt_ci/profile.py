@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
 
 from headrace.user_errors import UserError
 
 PROFILES = "profiles.yml"
 
 
-def ci_profile(project: Path, target: str | None, scratch: Path, production: Path, database: str) -> str:
+def ci_profile(
+    project: Path, target: str | None, scratch: Path, production: Path, database: str, *, environment: Mapping[str, str]
+) -> str:
     """Return the text of a `profiles.yml` whose one target writes `scratch`.
 
     Its text is the project's, so that settings, secrets and extensions stay, and Jinja in it is dbt's to render. All
@@ -24,12 +28,13 @@ def ci_profile(project: Path, target: str | None, scratch: Path, production: Pat
         scratch: the DuckDB file that is written.
         production: the DuckDB file that is read.
         database: the name under which production is read.
+        environment: the variables that dbt gets, by which the profile may choose its default target.
 
     Raises:
         UserError: there is no such profile or target, or its database is not a DuckDB file.
     """
     file, name, profile = _profile(project)
-    chosen = target or str(profile.get("target", "default"))
+    chosen = target or _rendered(str(profile.get("target", "default")), file, environment)
     output = (profile.get("outputs") or {}).get(chosen)
     if output is None:
         raise UserError(f"{file}: profile {name} has no target {chosen}: name one by --target")
@@ -48,6 +53,24 @@ def ci_profile(project: Path, target: str | None, scratch: Path, production: Pat
     kept = {key: value for key, value in output.items() if key != "database"}
     changed = {**kept, "path": str(scratch), "attach": attached}
     return yaml.safe_dump({name: {"target": chosen, "outputs": {chosen: changed}}}, allow_unicode=True)
+
+
+def _rendered(target: str, file: Path, environment: Mapping[str, str]) -> str:
+    """Return the name of the default target, whose Jinja dbt renders with environment variables alone.
+
+    Source: https://docs.getdbt.com/reference/dbt-jinja-functions/env_var
+    """
+
+    def env_var(name: str, default: str | None = None) -> str:
+        value = environment.get(name, default)
+        if value is None:
+            raise UserError(f"{file}: its target reads {name}, which is not set: set it, or name a target by --target")
+        return value
+
+    try:
+        return SandboxedEnvironment(undefined=StrictUndefined).from_string(target).render(env_var=env_var)
+    except TemplateError as error:
+        raise UserError(f"{file}: its target {target}: {error}: name one by --target") from None
 
 
 def _profile(project: Path) -> tuple[Path, str, Mapping[str, Any]]:
