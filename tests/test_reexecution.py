@@ -16,7 +16,7 @@ import pytest
 import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from tests.conftest import OpenShop, Shop
 
@@ -139,8 +139,13 @@ def failed(served: Served) -> str:
     run_id, status = served.launch(DAILY)
     file.write_bytes(good)
     assert status == "FAILURE"
-    assert served.shop.built(after=before) == {"order_items": {DAY}}
+    assert daily_built(served.shop, before) == {"order_items": {DAY}}
     return run_id
+
+
+def daily_built(shop: Shop, before: int) -> Mapping[str, Collection[str | None]]:
+    """Return which daily models were built since an event: the daemon may build marts below the last run meanwhile."""
+    return {name: partitions for name, partitions in shop.built(after=before).items() if name in DAILY}
 
 
 def assert_equals_the_exports(shop: Shop) -> None:
@@ -156,7 +161,7 @@ def test_from_asset_failure_builds_what_failed_and_what_was_skipped(served: Serv
     before = served.shop.last_id()
     _, status = served.reexecute(failed, "FROM_ASSET_FAILURE")
     assert status == "SUCCESS"
-    assert served.shop.built(after=before) == {"orders": {DAY}, "customer_days": {DAY}}
+    assert daily_built(served.shop, before) == {"orders": {DAY}, "customer_days": {DAY}}
     assert_equals_the_exports(served.shop)
 
 
@@ -165,5 +170,5 @@ def test_from_failure_builds_the_whole_step_again(served: Served, failed: str) -
     before = served.shop.last_id()
     _, status = served.reexecute(failed, "FROM_FAILURE")
     assert status == "SUCCESS"
-    assert served.shop.built(after=before) == {name: {DAY} for name in DAILY}
+    assert daily_built(served.shop, before) == {name: {DAY} for name in DAILY}
     assert_equals_the_exports(served.shop)
