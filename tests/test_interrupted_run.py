@@ -100,18 +100,18 @@ def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
     rest = process.communicate(timeout=180)[1]
     assert process.returncode == 1
     assert re.search(r"^failed: run \w+: .*(was killed|marked as failed)", rest, re.MULTILINE)
-    assert shop.processes() == []
     assert all(asset["partitions"] == asset["planned"] for asset in shop.run("--all").values())
 
 
 def workers(shop: Shop) -> list[int]:
-    """Return the processes of runs: the children by spawn of the code servers of a shop."""
-    found = []
+    """Return the processes of runs: the forks of the process that has loaded a shop's locations."""
+    servers: dict[int, int] = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command, environ = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if b"spawn_main" in command and str(shop.folder).encode() in environ:
-            found.append(int(process.name))
-    return found
+        if b"multiprocessing.forkserver" in command and str(shop.folder).encode() in environ:
+            servers[int(process.name)] = parent
+    return [process for process, parent in servers.items() if parent in servers]

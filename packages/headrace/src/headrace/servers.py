@@ -1,6 +1,5 @@
 """The processes of a local Dagster: a code server for each location, and the webserver in front of them."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -40,7 +39,8 @@ class Servers:
 def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]:
     """Start a code server for each location, all at once, and the webserver; stop them at the end.
 
-    All listen on loopback. Their output goes to files in the workspace's logs folder.
+    All listen on loopback, and have the environment of this process: see `Workspace.enter`. Their output goes to files
+    in the workspace's logs folder.
 
     Args:
         workspace: the workspace.
@@ -105,17 +105,9 @@ class _Server:
 @contextmanager
 def _running(name: str, command: Sequence[str], workspace: Workspace) -> Iterator[_Server]:
     log_file = workspace.logs / f"{name}.log"
-    # Called by its path, this command does not have its environment's other commands, such as dbt, on the search path.
-    bin_folder = str(Path(sys.executable).parent)
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - Dagster's own commands, of this environment
-            [str(Path(bin_folder, command[0])), *command[1:]],
-            cwd=workspace.root,
-            env={
-                **os.environ,
-                **workspace.environment(),
-                "PATH": f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-            },
+            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
             stdout=log,
             stderr=subprocess.STDOUT,
             # Its own session: a Ctrl-C at the terminal is the command's to answer, in the right order.

@@ -1,6 +1,7 @@
 """A Headrace workspace: where its root and its state are, and the environment that its processes share."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -15,6 +16,8 @@ DEFAULT_START = "2024-01-01"
 _INSTANCE_CONFIG = """\
 # The Dagster instance of this workspace on this machine.
 telemetry: {enabled: false}
+# `headrace run` forks its runs from a process that has loaded the locations; all else starts them as Dagster does.
+run_launcher: {module: headrace.forked_runs, class: ForkedRunLauncher}
 concurrency:
   runs: {max_concurrent_runs: 4}
   # A pool is a thing of which there is one, such as a DuckDB file that one process may write at a time.
@@ -89,6 +92,15 @@ class Workspace:
             # a range costs. A partition of a failed run then is missing in the UI, not failed.
             "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
         }
+
+    def enter(self) -> None:
+        """Go to the root, with this environment and the commands of this interpreter's, and prepare the state."""
+        os.environ.update(self.environment())
+        # Called by its path, a command does not have its environment's other commands, such as dbt, on the search path.
+        bin_folder = str(Path(sys.executable).parent)
+        os.environ["PATH"] = f"{bin_folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        os.chdir(self.root)
+        self.prepare()
 
     def prepare(self) -> None:
         """Make the folders of the state, and the configuration of the Dagster instance where it has none."""
