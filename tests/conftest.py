@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,16 @@ class Shop:
                 continue
             if str(self.folder).encode() in text and int(process.name) != os.getpid():
                 found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+        return found
+
+    def left(self) -> list[str]:
+        """Return what is left of the processes of a command that has ended.
+
+        What its runs were forked from sees that end, and ends by itself a moment later.
+        """
+        deadline = time.monotonic() + 5
+        while (found := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.1)
         return found
 
     def last_id(self) -> int:

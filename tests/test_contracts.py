@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,6 +133,11 @@ def test_this_workspace_holds(capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\nheadrace contract check: {seconds:.1f} s warm")  # noqa: T201 - a measurement
 
 
+EVENTS = ("items", "orders", "tweets")
+WIDER = "          - {name: gross, data_type: hugeint}\n          - {name: subtotal,"
+
+
+# Changes that do not touch each other go together: a location takes seconds to load.
 @pytest.mark.parametrize(
     ("side", "edits", "expected"),
     [
@@ -148,69 +154,56 @@ def test_this_workspace_holds(capsys: pytest.CaptureFixture[str]) -> None:
             id="consumer-key",
         ),
         pytest.param(
-            INGEST, [(TABLES, SUBTOTAL, "")], [("missing column", "raw/orders", "subtotal")], id="producer-drops"
-        ),
-        pytest.param(
-            ANALYTICS,
-            [
-                (
-                    SOURCES,
-                    "          - {name: subtotal,",
-                    "          - {name: gross, data_type: hugeint}\n          - {name: subtotal,",
-                )
-            ],
-            [("missing column", "raw/orders", "gross")],
-            id="consumer-wants-more",
-        ),
-        pytest.param(
             INGEST,
             [
                 (TABLES, '"ordered_at", "timestamp"', '"placed_at", "timestamp"'),
                 (TABLES, 'time="ordered_at"', 'time="placed_at"'),
+                (TABLES, '"subtotal", "bigint"', '"subtotal", "double"'),
+                (RAW, "settings.start().isoformat()", '"2024-02-01"'),
             ],
-            [("renamed column", "raw/orders", "ordered_at")],
-            id="producer-renames",
+            [
+                ("renamed column", "raw/orders", "ordered_at"),
+                ("retyped column", "raw/orders", "subtotal"),
+                *[("start", f"raw/{name}", None) for name in EVENTS],
+            ],
+            id="producer-renames-retypes-and-starts-later",
         ),
         pytest.param(
             INGEST,
-            [(TABLES, '"subtotal", "bigint"', '"subtotal", "double"')],
-            [("retyped column", "raw/orders", "subtotal")],
-            id="producer-retypes",
-        ),
-        pytest.param(
-            ANALYTICS,
-            [(SOURCES, "{name: subtotal, data_type: bigint", "{name: subtotal, data_type: integer")],
-            [("retyped column", "raw/orders", "subtotal")],
-            id="consumer-narrows",
-        ),
-        pytest.param(
-            INGEST,
-            [(RAW, "settings.start().isoformat()", '"2024-02-01"')],
-            [("start", f"raw/{name}", None) for name in ("items", "orders", "tweets")],
-            id="producer-starts-later",
-        ),
-        pytest.param(
-            ANALYTICS,
-            [(SOURCES, "start: \"{{ env_var('HEADRACE_START', '2024-01-01') }}\"", "start: '2023-12-31'")],
-            [("start", f"raw/{name}", None) for name in ("items", "orders", "tweets")],
-            id="consumer-starts-earlier",
-        ),
-        pytest.param(
-            INGEST,
-            [(RAW, "settings.start().isoformat()", 'settings.start().isoformat(), timezone="Europe/Oslo"')],
-            [("timezone", f"raw/{name}", None) for name in ("items", "orders", "tweets")],
-            id="producer-zone",
+            [
+                (TABLES, SUBTOTAL, ""),
+                (RAW, "settings.start().isoformat()", 'settings.start().isoformat(), timezone="Europe/Oslo"'),
+            ],
+            [
+                ("missing column", "raw/orders", "subtotal"),
+                *[("timezone", f"raw/{name}", None) for name in EVENTS],
+            ],
+            id="producer-drops-and-zone",
         ),
         pytest.param(
             INGEST,
             [(RAW, "dg.DailyPartitionsDefinition(start_date=", "dg.WeeklyPartitionsDefinition(start_date=")],
-            [("grain", f"raw/{name}", None) for name in ("items", "orders", "tweets")],
+            [("grain", f"raw/{name}", None) for name in EVENTS],
             id="producer-grain",
         ),
         pytest.param(
             ANALYTICS,
+            [
+                (SOURCES, "          - {name: subtotal,", WIDER),
+                (SOURCES, "{name: subtotal, data_type: bigint", "{name: subtotal, data_type: integer"),
+                (SOURCES, "start: \"{{ env_var('HEADRACE_START', '2024-01-01') }}\"", "start: '2023-12-31'"),
+            ],
+            [
+                ("missing column", "raw/orders", "gross"),
+                ("retyped column", "raw/orders", "subtotal"),
+                *[("start", f"raw/{name}", None) for name in EVENTS],
+            ],
+            id="consumer-wants-more-narrows-and-starts-earlier",
+        ),
+        pytest.param(
+            ANALYTICS,
             [(SOURCES, "{grain: day,", "{grain: hour,")],
-            [("grain", f"raw/{name}", None) for name in ("items", "orders", "tweets")],
+            [("grain", f"raw/{name}", None) for name in EVENTS],
             id="consumer-grain",
         ),
         pytest.param(
@@ -231,7 +224,7 @@ def test_a_change_that_breaks_a_contract_is_found(
     """Only the edited location is loaded; the other one is as it was exported."""
     with copy.edited(*edits):
         findings = copy.findings(side, "--against", str(copy.deployed))
-    assert [(finding["kind"], finding["key"], finding["column"]) for finding in findings] == expected
+    assert Counter((finding["kind"], finding["key"], finding["column"]) for finding in findings) == Counter(expected)
     for finding in findings:
         assert finding["expected_in"] in str(finding["message"])
         if finding["kind"] not in ("no producer", "two producers"):
@@ -245,18 +238,21 @@ def test_a_change_that_breaks_a_contract_is_found(
     ("side", "edits"),
     [
         pytest.param(
-            INGEST, [(TABLES, SUBTOTAL, f'{SUBTOTAL} Column("tip", "bigint", "In cents."),')], id="new-column"
-        ),
-        pytest.param(INGEST, [(TABLES, SUBTOTAL, f"# In cents.\n            {SUBTOTAL}")], id="comment"),
-        pytest.param(
-            ANALYTICS, [(SOURCES, "description: Sum of the prices", "description: The sum of the prices")], id="words"
+            INGEST,
+            [
+                (TABLES, SUBTOTAL, f'# In cents.\n            {SUBTOTAL} Column("tip", "bigint", "In cents."),'),
+                (RAW, "settings.start().isoformat()", '"2023-12-01"'),
+            ],
+            id="a-comment-a-new-column-and-an-earlier-start",
         ),
         pytest.param(
             ANALYTICS,
-            [(SOURCES, "{name: subtotal, data_type: bigint", "{name: SUBTOTAL, data_type: int64")],
-            id="spelling",
+            [
+                (SOURCES, "description: Sum of the prices", "description: The sum of the prices"),
+                (SOURCES, "{name: subtotal, data_type: bigint", "{name: SUBTOTAL, data_type: int64"),
+            ],
+            id="words-and-spelling",
         ),
-        pytest.param(INGEST, [(RAW, "settings.start().isoformat()", '"2023-12-01"')], id="producer-starts-earlier"),
     ],
 )
 def test_a_harmless_change_passes(copy: Copy, side: str, edits: Sequence[tuple[str, str, str]]) -> None:

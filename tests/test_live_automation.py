@@ -132,7 +132,7 @@ def live(tmp_path: Path, open_shop: OpenShop) -> Iterator[Live]:
     finally:
         command.terminate()
         command.wait(60)
-    assert shop.processes() == []
+    assert shop.left() == []
 
 
 def built_for(day: str, *raw: str) -> Mapping[str, Counter[str | None]]:

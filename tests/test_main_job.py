@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,11 +92,7 @@ def test_it_ends_with_a_table(first_run: FirstRun) -> None:
         if words[-2:-1] == ["of"]:
             assert words[-3] == words[-1]
     assert re.search(r"^done in \d+ s$", first_run.result.stderr, re.MULTILINE)
-    # What runs are forked from ends by itself when the command has ended.
-    deadline = time.monotonic() + 5
-    while first_run.shop.processes() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert first_run.shop.processes() == []
+    assert first_run.shop.left() == []
 
 
 def test_marts_equal_the_exports_to_the_cent(shop: Shop) -> None:

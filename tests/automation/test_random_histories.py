@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-HISTORIES = int(os.environ.get("AUTOMATION_HISTORIES", "200"))
+HISTORIES = 400 if os.environ.get("HEADRACE_THOROUGH") else 40
 DAYS = 5
 
 Event = tuple[str, int, int]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +55,13 @@ def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]
             probe.settimeout(0.5)
             if probe.connect_ex((_HOST, port)) == 0:
                 raise UserError(f"--port {port}: another program serves there: end it, or choose another port")
-    with ExitStack() as stack:
+    with _processes() as running:
         servers = []
         entries = []
         for name, module in workspace.locations.items():
             code_port = _free_port()
             command = ["dagster", "api", "grpc", "-m", module, "--location-name", name, *_address(code_port)]
-            servers.append((stack.enter_context(_running(name, command, workspace)), code_port))
+            servers.append((_start(name, command, workspace, running), code_port))
             entries.append({"grpc_server": {"host": _HOST, "port": code_port, "location_name": name}})
         workspace_file = workspace.logs / "workspace.yaml"
         workspace_file.write_text(yaml.safe_dump({"load_from": entries}))
@@ -69,14 +69,15 @@ def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]
             server.wait_until_served(code_port)
         web_port = port or _free_port()
         command = ["dagster-webserver", "-w", str(workspace_file), *_address(web_port)]
-        stack.enter_context(_running("webserver", command, workspace)).wait_until_served(web_port)
+        _start("webserver", command, workspace, running).wait_until_served(web_port)
         yield Servers(f"http://{_HOST}:{web_port}", workspace_file)
 
 
 @contextmanager
 def running_daemon(workspace: Workspace, servers: Servers) -> Iterator[None]:
     """Run Dagster's daemon beside running servers, for schedules, sensors and what the UI launches."""
-    with _running("daemon", ["dagster-daemon", "run", "-w", str(servers.workspace_file)], workspace):
+    with _processes() as running:
+        _start("daemon", ["dagster-daemon", "run", "-w", str(servers.workspace_file)], workspace, running)
         yield
 
 
@@ -103,7 +104,24 @@ class _Server:
 
 
 @contextmanager
-def _running(name: str, command: Sequence[str], workspace: Workspace) -> Iterator[_Server]:
+def _processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Yield a list for processes; those that are in it are stopped at the end, all at once."""
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        yield running
+    finally:
+        for process in reversed(running):
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in running:
+            try:
+                process.wait(max(0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start(name: str, command: Sequence[str], workspace: Workspace, running: list[subprocess.Popen[bytes]]) -> _Server:
     log_file = workspace.logs / f"{name}.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - Dagster's own commands, of this environment
@@ -113,16 +131,8 @@ def _running(name: str, command: Sequence[str], workspace: Workspace) -> Iterato
             # Its own session: a Ctrl-C at the terminal is the command's to answer, in the right order.
             start_new_session=True,
         )
-    try:
-        yield _Server(name, process, log_file)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    running.append(process)
+    return _Server(name, process, log_file)
 
 
 def _address(port: int) -> Sequence[str]:
