@@ -15,6 +15,7 @@ import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 
+from headrace.dead_runs import DeadRuns
 from headrace.storage import create_storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -160,6 +161,20 @@ def test_a_fork_is_terminated_as_any_run(served: Served) -> None:
         (run,) = instance.get_runs()
         assert instance.run_launcher.terminate(run.run_id)
     assert only_status() is DagsterRunStatus.CANCELED
+
+
+def test_a_fork_that_is_killed_before_its_first_word_is_found(served: Served) -> None:
+    """It is stopped where it begins: it can write nothing."""
+    (served.home / "runs.log").mkdir()
+    with served.launching(**served.forking), DagsterInstance.get() as instance:
+        wait_until(lambda: instance.get_runs_count() == 1)
+        dead_runs = DeadRuns(instance)
+
+        def is_failed() -> bool:
+            dead_runs.mend()
+            return only_status() is DagsterRunStatus.FAILURE
+
+        wait_until(is_failed)
 
 
 def test_elsewhere_the_server_of_the_location_starts_the_run(served: Served) -> None:

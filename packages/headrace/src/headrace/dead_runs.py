@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
+_WITH_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+
 
 class DeadRuns:
     """Finds and ends dead runs; remembers the processes of the runs that it has looked at.
@@ -21,16 +23,19 @@ class DeadRuns:
         self._pids: dict[str, int] = {}
 
     def mend(self, tags: dict[str, str] | None = None) -> None:
-        """Fail the started runs whose process is gone, and free the pool slots of all runs that have ended.
+        """Fail the runs whose process was started and is gone, and free the pool slots of all runs that have ended.
 
         Args:
             tags: only runs with these tags are looked at; all by default.
         """
-        started = RunsFilter(tags=tags or {}, statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
+        started = RunsFilter(tags=tags or {}, statuses=_WITH_PROCESS)
         for run in self._instance.get_runs(started):
             pid = self._pid(run.run_id)
             if pid and not Path("/proc", str(pid)).exists() and Path("/proc").is_dir():
-                self._instance.report_run_failed(run, f"its process, {pid}, is gone: it was killed")
+                # A run that ended well meanwhile has said so before its process went.
+                now = self._instance.get_run_by_id(run.run_id)
+                if now is not None and not now.is_finished:
+                    self._instance.report_run_failed(now, f"its process, {pid}, is gone: it was killed")
         storage = self._instance.event_log_storage
         for run_id in storage.get_concurrency_run_ids():
             holder = self._instance.get_run_by_id(run_id)

@@ -14,8 +14,10 @@ import os
 from collections.abc import Collection
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import cast
 
 from dagster import serialize_value
+from dagster._core.events import EngineEventData
 from dagster._core.launcher import LaunchRunContext
 from dagster._grpc.types import ExecuteRunArgs
 
@@ -55,6 +57,11 @@ class ForkedRunLauncher(LocalRunLauncher):
             target=_execute, args=(arguments, os.environ[_LOG]), name=f"run {run.run_id}"
         )
         process.start()
+        # Said before the run says it: one that is killed until then is found, and can be terminated.
+        pid = cast("int", process.pid)
+        self._instance.report_engine_event(
+            f"Forked a process for the run (pid: {pid}).", run, EngineEventData.in_process(pid)
+        )
 
 
 def _load() -> None:
