@@ -30,7 +30,7 @@ dev: install ## The Dagster UI with all code locations, reloading as you edit (d
 	@eval "$$($(RUN) headrace init)" && $(RUN) dg dev --use-active-venv $(ARGS)
 
 .PHONY: test
-test: install ## All tests (HEADRACE_THOROUGH=1: with the numbers of the nightly job; three times as long)
+test: install ## All tests (HEADRACE_THOROUGH=1: with the numbers of the nightly job)
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder tests packages projects bench
 

@@ -55,6 +55,30 @@ def defs():
     return dg.Definitions(jobs=[work])
 """
 
+FORKS = """
+import multiprocessing
+from multiprocessing import forkserver
+
+import duckdb
+
+
+def query():
+    duckdb.sql("create table t as select range as i, repeat('x', 50) as x from range(100000)")
+    assert duckdb.sql("select count(distinct x || i) from t").fetchall() == [(100000,)]
+
+
+if __name__ == "__main__":
+    forkserver.set_forkserver_preload(["duckdb", "dbt.adapters.duckdb"])
+    context = multiprocessing.get_context("forkserver")
+    for _ in range(20):
+        several = [context.Process(target=query) for _ in range(4)]
+        for process in several:
+            process.start()
+        for process in several:
+            process.join(30)
+            assert process.exitcode == 0, process
+"""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -164,7 +188,7 @@ def test_a_fork_is_terminated_as_any_run(served: Served) -> None:
 
 
 def test_a_fork_that_is_killed_before_its_first_word_is_found(served: Served) -> None:
-    """It is stopped where it begins: it can write nothing."""
+    """It can not open its log, and dies before it can write anything to the history."""
     (served.home / "runs.log").mkdir()
     with served.launching(**served.forking), DagsterInstance.get() as instance:
         wait_until(lambda: instance.get_runs_count() == 1)
@@ -175,6 +199,12 @@ def test_a_fork_that_is_killed_before_its_first_word_is_found(served: Served) ->
             return only_status() is DagsterRunStatus.FAILURE
 
         wait_until(is_failed)
+
+
+def test_a_fork_of_a_process_that_has_imported_duckdb_can_query(tmp_path: Path) -> None:
+    """The library starts a thread at its import, which no fork has."""
+    (tmp_path / "forks.py").write_text(FORKS)
+    subprocess.run([sys.executable, tmp_path / "forks.py"], check=True, timeout=100)
 
 
 def test_elsewhere_the_server_of_the_location_starts_the_run(served: Served) -> None:

@@ -1,8 +1,9 @@
 """Runs as forks of a process that has loaded the code locations.
 
 A run in a process of its own spends four seconds on imports and definitions before its first SQL, and the main job is
-half a dozen runs, one after the other. A fork has all of that. The standard library keeps the process that is forked:
-it has no threads and no connections, and loads `headrace.preloaded_locations`. Only a command that itself serves the
+half a dozen runs, one after the other. A fork has all of that. The standard library keeps the process that is forked,
+which loads `headrace.preloaded_locations`: no connection is open in it, and no thread of Python's runs. DuckDB's
+library starts one of its own at its import; its forks work, as a test shows. Only a command that itself serves the
 locations, from the code that is there now, asks for this; elsewhere the launcher is Dagster's own.
 
 Adapter of private Dagster modules: `dagster api execute_run` is how Dagster's launchers for containers begin a run, but
@@ -31,7 +32,7 @@ _PRELOADED = "headrace.preloaded_locations"
 
 
 def fork_runs(modules: Collection[str], log: Path) -> None:
-    """Let this process, and those that it starts from now on, fork the runs that they launch.
+    """Let this process, and those that it starts from now on, fork the runs that they launch; loads nothing yet.
 
     Args:
         modules: the modules of the code locations.
@@ -39,7 +40,12 @@ def fork_runs(modules: Collection[str], log: Path) -> None:
     """
     os.environ[LOCATIONS] = ",".join(modules)
     os.environ[_LOG] = str(log)
-    _load()
+
+
+def start_loading() -> None:
+    """Start the process that runs are forked from, which else starts with the first run."""
+    forkserver.set_forkserver_preload([_PRELOADED])
+    forkserver.ensure_running()
 
 
 class ForkedRunLauncher(LocalRunLauncher):
@@ -52,7 +58,7 @@ class ForkedRunLauncher(LocalRunLauncher):
             super().launch_run(context)
             return
         arguments = serialize_value(ExecuteRunArgs(origin, run.run_id, self._instance.get_ref()))
-        _load()
+        start_loading()
         process = multiprocessing.get_context("forkserver").Process(
             target=_execute, args=(arguments, os.environ[_LOG]), name=f"run {run.run_id}"
         )
@@ -62,11 +68,6 @@ class ForkedRunLauncher(LocalRunLauncher):
         self._instance.report_engine_event(
             f"Forked a process for the run (pid: {pid}).", run, EngineEventData.in_process(pid)
         )
-
-
-def _load() -> None:
-    forkserver.set_forkserver_preload([_PRELOADED])
-    forkserver.ensure_running()
 
 
 def _execute(arguments: str, log: str) -> None:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from headrace.demo.export import write_demo_data
-from headrace.forked_runs import fork_runs
+from headrace.forked_runs import fork_runs, start_loading
 from headrace.local_daemon import LocalDaemon
 from headrace.main_job import ExportFiles, MainJob
 from headrace.run_progress import Progress, result_table
@@ -52,6 +52,7 @@ def run(
     workspace.enter()
     start, end = _days(workspace, first and first.date(), last and last.date(), console)
     create_storage()
+    fork_runs(workspace.locations.values(), workspace.logs / "runs.log")
     began = time.monotonic()
     with (
         _alone(workspace),
@@ -67,7 +68,6 @@ def run(
         failed = report is not None and _print_failures(report, console)
         console.print(f"{'failed' if failed else 'done'} in {time.monotonic() - began:.0f} s")
         if serve:
-            fork_runs(workspace.locations.values(), workspace.logs / "runs.log")
             console.print(f"serving {servers.url} until Ctrl-C")
             with running_daemon(workspace, servers), suppress(KeyboardInterrupt):
                 threading.Event().wait()
@@ -110,7 +110,7 @@ def _build(
         if not plan.size:
             console.print(f"{start} to {end}: everything is fresh")
             return None
-        fork_runs(workspace.locations.values(), workspace.logs / "runs.log")
+        start_loading()
         console.print(
             f"{start} to {end}: building {_count(plan.size, 'partition')} of {_count(len(plan.partitions), 'asset')}"
         )
