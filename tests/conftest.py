@@ -110,9 +110,10 @@ class Shop:
     def left(self) -> list[str]:
         """Return what is left of the processes of a command that has ended.
 
-        What its runs were forked from sees that end, and ends by itself a moment later.
+        What its runs were forked from sees that end, and ends by itself a moment later; so does what carries the output
+        of a run that was killed.
         """
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 15
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
         return found

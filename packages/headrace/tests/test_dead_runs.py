@@ -1,5 +1,6 @@
-"""A run whose process was killed is ended, and its pool is free again."""
+"""A run whose process was killed is ended and told, and its pool is free again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
+from headrace.build_plan import BuildPlan
 from headrace.dead_runs import DeadRuns
+from headrace.run_report import BACKFILL_TAG, Failure, RunReport
 
 LOCATION = """
 import time
@@ -37,6 +40,7 @@ def test_a_killed_run_is_failed_and_its_slot_is_free(tmp_path: Path, monkeypatch
     (tmp_path / "location.py").write_text(LOCATION)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     command = [sys.executable, "-m", "dagster", "job", "execute", "-f", str(tmp_path / "location.py"), "-j", "sleep"]
+    command += ["--tags", json.dumps({BACKFILL_TAG: "of-the-test"})]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with DagsterInstance.get() as instance:
         deadline = time.monotonic() + 60
@@ -54,4 +58,9 @@ def test_a_killed_run_is_failed_and_its_slot_is_free(tmp_path: Path, monkeypatch
         ended = instance.get_run_by_id(run.run_id)
         assert ended is not None
         assert ended.status == DagsterRunStatus.FAILURE
+        report = RunReport(instance, "of-the-test", BuildPlan({}, {}))
+        report.update()
+        assert report.failures == [
+            Failure(f"run {run.run_id[:8]}", f"its process, {process.pid}, is gone: it was killed")
+        ]
         assert not instance.event_log_storage.get_concurrency_run_ids()

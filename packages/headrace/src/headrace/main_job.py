@@ -2,12 +2,12 @@
 
 import hashlib
 import re
+import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import click
@@ -16,6 +16,7 @@ from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInsta
 
 from headrace.build_plan import BuildPlan, History, Partition, plan_build
 from headrace.dead_runs import DeadRuns
+from headrace.interrupts import Interrupts
 from headrace.local_daemon import AssetNode, LocalDaemon
 from headrace.run_progress import Progress
 from headrace.run_report import BACKFILL_TAG, RunReport
@@ -130,34 +131,37 @@ class MainJob:
         history = {} if everything else self._history(nodes)
         return plan_build(nodes, history, sources, first, last, everything=everything)
 
-    def build(self, plan: BuildPlan, progress: Progress) -> RunReport:
+    def build(self, plan: BuildPlan, progress: Progress, interrupts: Interrupts) -> RunReport:
         """Launch one backfill of the plan and move it to its end; an interruption cancels its runs.
 
         The backfill moves on when none of its runs is going: in the middle of a run over a range it would find some
         of its partitions built, and ask for their children in as many runs as there were looks.
 
         Raises:
+            KeyboardInterrupt: it was interrupted, and its runs have ended.
             click.ClickException: Dagster refuses the backfill.
         """
-        backfill_id = self._launch(plan)
-        report = RunReport(self._instance, backfill_id, plan)
-        try:
-            while True:
-                self._dead_runs.mend({BACKFILL_TAG: backfill_id})
-                if not self._unfinished_runs(backfill_id):
-                    self._daemon.advance_backfills()
-                self._daemon.launch_queued_runs()
-                report.update()
-                progress.show(report)
-                backfill = self._instance.get_backfill(backfill_id)
-                if backfill is None or backfill.status.value in _ENDED:
-                    report.update()
-                    progress.show(report)
-                    return report
-                sleep(_TICK_SECONDS)
-        except KeyboardInterrupt:
-            self._cancel(backfill_id)
-            raise
+        with interrupts.deferred():
+            backfill_id = self._launch(plan)
+            report = RunReport(self._instance, backfill_id, plan)
+            try:
+                while not self._has_ended(backfill_id, report, progress):
+                    interrupts.raise_if_wanted(within=_TICK_SECONDS)
+            except KeyboardInterrupt:
+                self._cancel(backfill_id)
+                raise
+            return report
+
+    def _has_ended(self, backfill_id: str, report: RunReport, progress: Progress) -> bool:
+        """Move the backfill on, and return whether it has ended."""
+        self._dead_runs.mend({BACKFILL_TAG: backfill_id})
+        if not self._unfinished_runs(backfill_id):
+            self._daemon.advance_backfills()
+        self._daemon.launch_queued_runs()
+        backfill = self._instance.get_backfill(backfill_id)
+        report.update()
+        progress.show(report)
+        return backfill is None or backfill.status.value in _ENDED
 
     def _launch(self, plan: BuildPlan) -> str:
         params = {
@@ -183,7 +187,7 @@ class MainJob:
             self._daemon.advance_backfills()
             if not self._unfinished_runs(backfill_id):
                 return
-            sleep(_TICK_SECONDS)
+            time.sleep(_TICK_SECONDS)
 
     def _unfinished_runs(self, backfill_id: str) -> Sequence[str]:
         return self._instance.get_run_ids(RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=_UNFINISHED))

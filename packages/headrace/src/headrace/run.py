@@ -1,6 +1,5 @@
 """The command `headrace run`."""
 
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from headrace.demo.export import write_demo_data
 from headrace.forked_runs import fork_runs, start_loading
+from headrace.interrupts import Interrupts
 from headrace.local_daemon import LocalDaemon
 from headrace.main_job import ExportFiles, MainJob
 from headrace.run_progress import Progress, result_table
@@ -56,11 +56,11 @@ def run(
     began = time.monotonic()
     with (
         _alone(workspace),
-        _termination_interrupts(),
+        Interrupts().answered() as interrupts,
         running_servers(workspace, port or (3000 if serve else None)) as servers,
     ):
         console.print(f"Dagster serves {', '.join(workspace.locations)} at {servers.url}")
-        report = _build(workspace, servers, start, end, everything=everything, console=console)
+        report = _build(workspace, servers, interrupts, start, end, everything=everything, console=console)
         if output == "json":
             click.echo(report.to_json() if report else '{"assets": [], "failures": []}')
         elif report:
@@ -101,7 +101,14 @@ def _days(workspace: Workspace, first: date | None, last: date | None, console: 
 
 
 def _build(
-    workspace: Workspace, servers: Servers, start: date, end: date, *, everything: bool, console: Console
+    workspace: Workspace,
+    servers: Servers,
+    interrupts: Interrupts,
+    start: date,
+    end: date,
+    *,
+    everything: bool,
+    console: Console,
 ) -> RunReport | None:
     """Plan and build; return None where there was nothing to build."""
     with DagsterInstance.get() as instance, LocalDaemon.over(instance, servers.workspace_file) as daemon:
@@ -115,7 +122,7 @@ def _build(
             f"{start} to {end}: building {_count(plan.size, 'partition')} of {_count(len(plan.partitions), 'asset')}"
         )
         with Progress(console, plan).shown() as progress:
-            return job.build(plan, progress)
+            return job.build(plan, progress, interrupts)
 
 
 def _count(number: int, thing: str) -> str:
@@ -151,17 +158,3 @@ def _alone(workspace: Workspace) -> Iterator[None]:
         raise UserError(
             f"another headrace run is going in {workspace.dagster_home}: wait for it, or set DAGSTER_HOME"
         ) from None
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """Answer SIGTERM as Ctrl-C: cancel the backfill, stop the servers."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

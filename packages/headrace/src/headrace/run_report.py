@@ -17,6 +17,7 @@ _EVENTS = {
     DagsterEventType.STEP_START,
     DagsterEventType.STEP_SUCCESS,
     DagsterEventType.STEP_FAILURE,
+    DagsterEventType.RUN_SUCCESS,
     DagsterEventType.RUN_FAILURE,
     DagsterEventType.RUN_CANCELED,
 }
@@ -78,6 +79,7 @@ class RunReport:
         self._step_began: dict[tuple[str, str], float] = {}
         self._step_assets: dict[tuple[str, str], set[AssetKey]] = defaultdict(set)
         self._timed: set[tuple[str, AssetKey]] = set()
+        self._explained: set[str] = set()
 
     def update(self) -> bool:
         """Read what was stored since the last call; return whether there was anything."""
@@ -148,10 +150,14 @@ class RunReport:
             case DagsterEventType.STEP_FAILURE:
                 self._end_step(step, timestamp)
                 self.failures.append(Failure(event.step_key or "", _step_reason(event)))
+                self._explained.add(run_id)
             case DagsterEventType.STEP_SUCCESS:
                 self._end_step(step, timestamp)
-            case DagsterEventType.RUN_FAILURE if not any(run == run_id for run, _ in self._step_began):
-                self.failures.append(Failure(f"run {run_id[:8]}", event.message or "it failed before its first step"))
+            case DagsterEventType.RUN_SUCCESS:
+                self._explained.add(run_id)
+            # One that a step explains, or that had ended well when its process was killed, fails nothing else.
+            case DagsterEventType.RUN_FAILURE if run_id not in self._explained:
+                self.failures.append(Failure(f"run {run_id[:8]}", event.message or "it failed"))
             case DagsterEventType.RUN_CANCELED:
                 self.failures.append(Failure(f"run {run_id[:8]}", "it was canceled"))
 

@@ -17,7 +17,6 @@ from headrace.affected.dbt_changes import DbtProject
 from headrace.affected.members import Difference
 from headrace.contracts.export import location_entries
 from headrace.dbt_ci.build import BUILT, Builder, Choice, prepare
-from headrace.dbt_ci.interrupts import ending_on_signals
 from headrace.dbt_ci.models import Comparer
 from headrace.dbt_ci.profile import PROFILES, ci_profile
 from headrace.dbt_ci.report import Report, as_json
@@ -26,6 +25,7 @@ from headrace.dbt_ci.warehouse import SCRATCH, open_warehouse
 from headrace.dbt_ci.windows import window_of
 from headrace.dbt_command import Dbt, read_manifest
 from headrace.git_changes import WORKING_TREE, Repository
+from headrace.interrupts import ending_on_signals
 from headrace.user_errors import OneLineCommand, OneLineGroup, UserError
 from headrace.workspace import Workspace
 

@@ -1,0 +1,91 @@
+"""How commands answer Ctrl-C and SIGTERM."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """Answers both signals with `KeyboardInterrupt`, in this process and while its context lasts.
+
+    Dagster's run queue has a bare `except:` around each launch: an exception that is raised in it is taken for a failed
+    launch, and the command goes on as if nobody had asked it to end. Work of that kind is done in `deferred`.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._deferred = False
+
+    @contextmanager
+    def answered(self) -> Iterator["Interrupts"]:
+        """Answer the signals in this context; one that the process was started to ignore stays ignored."""
+        with _handlers(self._answer):
+            yield self
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only remember the first signal, until `raise_if_wanted` or the end of the context; raise at the second.
+
+        Raises:
+            KeyboardInterrupt: at the end, if a signal came and nothing has raised since.
+        """
+        self._deferred = True
+        try:
+            yield
+            self.raise_if_wanted()
+        finally:
+            self._deferred = False
+
+    def raise_if_wanted(self, *, within: float = 0) -> None:
+        """Wait for a signal.
+
+        Args:
+            within: for how long at most, in seconds.
+
+        Raises:
+            KeyboardInterrupt: one has come, or comes meanwhile.
+        """
+        if self._wanted.wait(within):
+            self._wanted.clear()
+            # What is done now is the answer to the first: the next one ends that too.
+            self._deferred = False
+            raise KeyboardInterrupt
+
+    def _answer(self, _number: int, _frame: FrameType | None) -> None:
+        if self._deferred and not self._wanted.is_set():
+            self._wanted.set()
+        else:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Exit with 128 and the signal's number; further signals do not disturb what is then dropped.
+
+    A CI runner sends SIGINT, and seconds later SIGTERM.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    with _handlers(end):
+        yield
+
+
+@contextmanager
+def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {each: signal.getsignal(each) for each in _SIGNALS}
+    for each, former in before.items():
+        if former is not signal.SIG_IGN:
+            signal.signal(each, handler)
+    try:
+        yield
+    finally:
+        for each, former in before.items():
+            signal.signal(each, former)
