@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("models", [12, 13, 500, 2000])
+@pytest.mark.parametrize("models", [12, 13, 2000])
 def test_a_project_has_as_many_models_as_asked_for(tmp_path: Path, models: int) -> None:
     write_project(tmp_path / "project", models=models)
     written = list((tmp_path / "project" / "models").rglob("*.sql"))
@@ -66,6 +66,7 @@ def test_the_statements_of_a_log_are_those_of_its_nodes_in_order(tmp_path: Path)
     assert list(statements(log).items()) == [("model.b", ["first of b", "second of b"]), ("model.a", ["first of a"])]
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_ends_the_benchmark_with_its_output() -> None:
     with pytest.raises(
         ChildFailedError, match=r"(?s)bench\.load no_such_module ended with exit code 1.*No module named"
@@ -73,6 +74,7 @@ def test_a_process_that_fails_ends_the_benchmark_with_its_output() -> None:
         run("bench.load", "no_such_module", env=environment())
 
 
+@pytest.mark.slow
 def test_a_live_process_that_dies_is_not_waited_for() -> None:
     with (
         pytest.raises(ChildFailedError, match="No module named"),

@@ -34,6 +34,15 @@ def checkout() -> Iterator[Checkout]:
 
 
 @pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the environment that each member is installed into in turn.
+
+    uv removes what the next one does not have. What both have keeps its bytecode, which takes longer than the tests.
+    """
+    return tmp_path_factory.mktemp("environment")
+
+
+@pytest.fixture(scope="session")
 def answers(checkout: Checkout, pytestconfig: pytest.Config) -> Answers:
     kinds = MUTATIONS if every_test(pytestconfig) else ["broken"]
     return {kind: checkout.touched(MUTATIONS[kind]) for kind in kinds}
@@ -76,12 +85,13 @@ def test_no_test_fails_by_what_does_not_touch_its_member(
     member: str,
     checkout: Checkout,
     answers: Answers,
+    environment: Path,
     tmp_path: Path,
     pytestconfig: pytest.Config,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = [] if every_test(pytestconfig) else ["-mnot slow"]
-    python = checkout.environment(member, tmp_path / "environment")
+    python = checkout.environment(member, environment)
     folder = MEMBERS[member]
     own = [name for name in checkout.files if name.startswith(f"{folder}/src/") and name.endswith("__init__.py")]
     for kind, touched in answers.items():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import dagster as dg
     from dbt.contracts.graph.manifest import Manifest
 
+pytestmark = pytest.mark.slow
+
 Content = dict[str, Any]
 Graph = dict[str, tuple[str, list[str]]]
 """The kind and the parents of each node."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 HOUR = "{grain: hour, start: '2024-01-15'}"
 DAY = "{grain: day, start: '2024-01-15'}"
 
@@ -126,7 +128,6 @@ def test_the_first_month_reads_the_hours_that_there_are(definitions: dg.Definiti
     assert (hours[0], hours[-1], len(hours)) == ("2024-01-15-00:00", "2024-01-31-23:00", 17 * 24)
 
 
-@pytest.mark.slow
 def test_a_lookback_on_a_parent_of_another_grain_is_refused(tmp_path: Path) -> None:
     rolling = model(["ref('hours')"], DAY.replace("}", ", lookback: 2}"))
     hours = model([], DAY.replace("grain: day", "grain: hour"))
@@ -158,7 +159,6 @@ def test_every_pair_of_the_graph_has_a_mapping_that_fits(definitions: dg.Definit
     dg.Definitions.validate_loadable(definitions)
 
 
-@pytest.mark.slow
 def test_a_model_of_another_zone_than_its_parent_is_refused(tmp_path: Path) -> None:
     local = model(["ref('levels')"], DAY.replace("}", ", timezone: Europe/Berlin}"))
     with pytest.raises(

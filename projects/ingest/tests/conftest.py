@@ -14,40 +14,17 @@ DAYS = ("2024-01-01", "2024-01-02", "2024-01-03")
 WriteCsv = Callable[[str, Sequence[Sequence[object]]], Path]
 
 
-@pytest.fixture
-def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "exports"
-    monkeypatch.setenv("HEADRACE_EXPORTS", str(folder))
-    return folder
+def _write_rows(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
 
 
-@pytest.fixture
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "lake"
-    monkeypatch.setenv("HEADRACE_LAKE", str(folder))
-    return folder
+def _write_good_exports(folder: Path) -> None:
+    def write_csv(name: str, rows: Sequence[Sequence[object]]) -> None:
+        _write_rows(folder / name, rows)
 
-
-@pytest.fixture
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with engine() as opened:
-        yield opened
-
-
-@pytest.fixture
-def write_csv(exports: Path) -> WriteCsv:
-    def write(name: str, rows: Sequence[Sequence[object]]) -> Path:
-        path = exports / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-        return path
-
-    return write
-
-
-@pytest.fixture
-def good_exports(exports: Path, write_csv: WriteCsv) -> Path:
     write_csv("customers.csv", [("id", "name"), ("c1", "Zoë Ångström"), ("c2", "O'Neil, Ann")])
     write_csv("products.csv", [("sku", "name", "type", "price", "description"), ("J1", "doc", "jaffle", 1100, "")])
     write_csv("stores.csv", [("id", "name", "opened_at", "tax_rate"), ("s1", "Oslo", "2023-09-01T00:00:00", 0.06)])
@@ -71,4 +48,39 @@ def good_exports(exports: Path, write_csv: WriteCsv) -> Path:
                 (f"t{day}", "c1", f"{day} 23:59:59.999999", 'so "good",\nyes'),
             ],
         )
+
+
+@pytest.fixture
+def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "exports"
+    monkeypatch.setenv("HEADRACE_EXPORTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "lake"
+    monkeypatch.setenv("HEADRACE_LAKE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with engine() as opened:
+        yield opened
+
+
+@pytest.fixture
+def write_csv(exports: Path) -> WriteCsv:
+    return lambda name, rows: _write_rows(exports / name, rows)
+
+
+@pytest.fixture(scope="session")
+def write_good_exports() -> Callable[[Path], None]:
+    return _write_good_exports
+
+
+@pytest.fixture
+def good_exports(exports: Path) -> Path:
+    _write_good_exports(exports)
     return exports

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -95,12 +96,34 @@ def settled(good_exports: Path, lake: Path) -> Path:  # noqa: ARG001 - the lake'
     return good_exports
 
 
+@pytest.fixture(scope="module")
+def loaded_once(
+    tmp_path_factory: pytest.TempPathFactory, write_good_exports: Callable[[Path], None]
+) -> tuple[Path, str | None]:
+    """Return a folder of exports, the lake and the instance that has loaded them, and the cursor: a second's work."""
+    folder = tmp_path_factory.mktemp("loaded")
+    write_good_exports(folder / "exports")
+    settle(folder / "exports")
+    (folder / "home").mkdir()
+    with pytest.MonkeyPatch.context() as environment, dg.DagsterInstance.local_temp(str(folder / "home")) as instance:
+        environment.setenv("HEADRACE_EXPORTS", str(folder / "exports"))
+        environment.setenv("HEADRACE_LAKE", str(folder / "lake"))
+        ingest = Ingest(instance)
+        assert ingest.look() == ALL_NEW
+        assert ingest.load()
+        assert ingest.look() == []
+    return folder, ingest.cursor
+
+
 @pytest.fixture
-def loaded(ingest: Ingest, settled: Path) -> Path:
-    assert ingest.look() == ALL_NEW
-    assert ingest.load()
-    assert ingest.look() == []
-    return settled
+def loaded(
+    ingest: Ingest, loaded_once: tuple[Path, str | None], exports: Path, lake: Path, tmp_path: Path
+) -> Iterator[Path]:
+    folder, ingest.cursor = loaded_once
+    for name, target in (("exports", exports), ("lake", lake), ("home", tmp_path / "home")):
+        shutil.copytree(folder / name, target)
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as ingest.instance:
+        yield exports
 
 
 @pytest.mark.usefixtures("settled")

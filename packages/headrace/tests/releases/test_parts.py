@@ -5,13 +5,16 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click import ClickException
+from click.testing import CliRunner
 from dagster import DagsterInstance, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 from headrace.deployed import launcher
+from headrace.releases.deploy_command import rollback
 from headrace.releases.history import History
 from headrace.releases.installation import Installation
 from headrace.releases.start import environment_of, read_environment
@@ -33,6 +36,15 @@ def test_a_rollback_takes_the_last_release_away(tmp_path: Path) -> None:
     assert history.serving() == ["a", "b"]
     history.add("deploy", "c", server="shop-5")
     assert history.serving() == ["a", "b", "c"]
+
+
+def test_a_rollback_of_what_was_never_deployed_leaves_nothing() -> None:
+    with TemporaryDirectory(dir="/tmp") as made:  # sockets need a short path
+        folder = Installation.create(Path(made)).folder
+        result = CliRunner().invoke(rollback, ["nope", "--to", str(folder)])
+        assert (result.exit_code, result.output.count("\n")) == (2, 1)
+        assert "nope: nothing was deployed of it: there is nothing" in result.output
+        assert [*(folder / "locks").iterdir()] == []
 
 
 def test_half_a_line_of_history_is_none_and_the_next_one_is_whole(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def test_a_platform_that_can_not_reach_its_storage_is_not_rolled_back_to(platfor
     assert refused.returncode == 1
     assert "the storage of" in refused.stderr.splitlines()[-1]
     assert webserver(platform) == before
+    last = platform.call("list", "platform").stdout.splitlines()[-1]
+    assert last.split()[1] == "refuse"
+    assert "the storage of" in last
 
 
 def test_a_second_supervisor_is_refused(platform: Host) -> None:
@@ -71,7 +74,7 @@ def test_a_second_supervisor_is_refused(platform: Host) -> None:
     assert second.stderr.splitlines()[-1].endswith("its supervisor runs already: end that one first")
 
 
-def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all(platform: Host) -> None:
+def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all_and_says_when_it_ends(platform: Host) -> None:
     platform.deploy(platform.build_shop("1"))
     before = [row["pid"] for row in platform.status()]
     pid = int((platform.folder / "run/supervisord.pid").read_text())
@@ -80,7 +83,14 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all(platfo
     again = platform.start("up")
     try:
         platform.wait_until(lambda: platform.call("status").returncode == 0)
-        assert not {*before} & {row["pid"] for row in platform.status()}
+        rows = platform.status()
+        assert not {*before} & {row["pid"] for row in rows}
+        (server,) = [row["pid"] for row in rows if row["role"] == "server"]
+        # One that does not end holds the supervisor back.
+        os.kill(server, signal.SIGSTOP)
+        again.send_signal(signal.SIGTERM)
+        platform.wait_until(lambda: "is ending, after the runs in flight" in platform.call("status").stderr, 20)
+        os.kill(server, signal.SIGCONT)
     finally:
         again.send_signal(signal.SIGTERM)
         again.wait(60)

@@ -84,7 +84,7 @@ class Deploy:
                 raise
             except (click.ClickException, OSError) as error:
                 reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
-                self._refuse(release, reason, keep=before)
+                self._refuse(release.name, reason, keep=before)
                 raise click.ClickException(f"{release.name} is refused: {reason}") from None
 
     def rollback(self) -> Deployed:
@@ -108,7 +108,7 @@ class Deploy:
                 raise
             except (click.ClickException, OSError) as error:
                 reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
-                self._servers.mend()
+                self._refuse(folder.name, reason, keep=True)
                 raise click.ClickException(f"{folder.name} is refused: {reason}") from None
 
     def _mend(self) -> None:
@@ -261,15 +261,13 @@ class Deploy:
         current = servers.current()
         return current is not None and servers.states(current)["webserver"].state in ("starting", "running")
 
-    def _refuse(self, release: Release, reason: str, *, keep: bool) -> None:
-        current = self._servers.current()
-        if current is not None and current.release == release.name:
-            return
+    def _refuse(self, release: str, reason: str, *, keep: bool) -> None:
+        """Clear what was begun, the release too unless it was there before, and record why."""
         self._servers.mend()
         if not keep:
-            remove_tree(self._installation.folder / "releases" / release.name)
+            remove_tree(self._installation.folder / "releases" / release)
         try:
-            self._history.add("refuse", release.name, reason=reason)
+            self._history.add("refuse", release, reason=reason)
         except OSError:
             # On a full disk the refusal is told, and not recorded.
             return

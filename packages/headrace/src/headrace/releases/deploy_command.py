@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from headrace.releases.deploy import Deploy, Deployed
+from headrace.releases.history import locations_of
 from headrace.releases.installation import Installation
 from headrace.releases.options import format_option, to_option
 from headrace.releases.release import Release
@@ -38,7 +39,9 @@ def deploy(*, location: str, release: Path, to: Path, wheels: Path | None, outpu
 @format_option
 def rollback(*, location: str, to: Path, output: str) -> None:
     """Let the release serve LOCATION that did before the current one."""
-    _tell(_deploy_of(Installation.at(to), location).rollback(), output)
+    installation = Installation.at(to)
+    locations_of(installation, location)
+    _tell(_deploy_of(installation, location).rollback(), output)
 
 
 def _deploy_of(installation: Installation, location: str) -> Deploy:

@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.releases.installation import Installation
+from headrace.releases.release import PLATFORM
+from headrace.user_errors import UserError
 
 Action = Literal["deploy", "rollback", "refuse"]
 
@@ -31,6 +33,21 @@ class Entry(BaseModel):
     release: str
     server: str | None = None
     reason: str | None = None
+
+
+def locations_of(installation: Installation, location: str | None = None) -> Sequence[str]:
+    """Return the locations of which something was deployed or refused, the platform first; or the one that is given.
+
+    Raises:
+        UserError: nothing was deployed of that one.
+    """
+    files = (installation.folder / "history").glob("*.jsonl")
+    names = sorted(
+        {file.stem for file in files} | {*installation.deployed()}, key=lambda name: (name != PLATFORM, name)
+    )
+    if location is not None and location not in names:
+        raise UserError(f"{location}: nothing was deployed of it: there is {', '.join(names) or 'nothing'}")
+    return [location] if location else names
 
 
 class History:

@@ -7,11 +7,10 @@ from typing import Any
 import click
 
 from headrace.releases.environment import installed
-from headrace.releases.history import History
+from headrace.releases.history import History, locations_of
 from headrace.releases.installation import Installation
 from headrace.releases.options import format_option, to_option
 from headrace.releases.prune import prune
-from headrace.releases.release import PLATFORM
 from headrace.releases.servers import Servers, answers, processes_of
 from headrace.releases.supervisor import Supervisor
 from headrace.user_errors import OneLineCommand, UserError
@@ -48,7 +47,7 @@ def list_(*, location: str | None, to: Path, output: str) -> None:
     """Print what was deployed of LOCATION, or of all: the newest last, `*` before what serves."""
     installation = Installation.at(to)
     found = {}
-    for name in _names(installation, location):
+    for name in locations_of(installation, location):
         entries = History(installation, name).entries()
         last = max((at for at, entry in enumerate(entries) if entry.action != "refuse"), default=None)
         found[name] = [
@@ -81,7 +80,7 @@ def status(*, to: Path, output: str) -> None:
     processes = processes_of(installation)
     processes.check()
     rows: list[dict[str, Any]] = []
-    for location in _names(installation, None):
+    for location in locations_of(installation, None):
         servers = Servers(installation, location, processes)
         current = servers.current()
         for server in [*([current] if current else []), *servers.others()]:
@@ -120,17 +119,7 @@ def status(*, to: Path, output: str) -> None:
 def prune_(*, location: str | None, to: Path, output: str) -> None:
     """Remove old releases of LOCATION, or of all, but the last `keep` of installation.toml and what runs."""
     installation = Installation.at(to)
-    gone = [name for each in _names(installation, location) for name in prune(installation, each)]
+    gone = [name for each in locations_of(installation, location) for name in prune(installation, each)]
     click.echo(
         json.dumps({"removed": gone}) if output == "json" else "\n".join(gone), nl=bool(gone) or output == "json"
     )
-
-
-def _names(installation: Installation, location: str | None) -> list[str]:
-    files = (installation.folder / "history").glob("*.jsonl")
-    names = sorted(
-        {file.stem for file in files} | {*installation.deployed()}, key=lambda name: (name != PLATFORM, name)
-    )
-    if location is not None and location not in names:
-        raise UserError(f"{location}: nothing was deployed of it: there is {', '.join(names) or 'nothing'}")
-    return [location] if location else names

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped] # it has no types
+from supervisor.xmlrpc import Faults, SupervisorTransport  # type: ignore[import-untyped] # it has no types
 
 from headrace.releases.installation import Installation, replace_file
 from headrace.releases.processes import Process, Program, State
@@ -150,12 +150,21 @@ class Supervisor:
         try:
             with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as server:
                 return getattr(server.supervisor, method)(*arguments)
+        except PermissionError:
+            raise click.ClickException(
+                f"{self._socket}: is another user's: call this as the one who called `up`"
+            ) from None
         except OSError:
             raise click.ClickException(
                 f"{self._installation.folder}: its supervisor does not run: "
                 f"start it with `headrace release up --to {self._installation.folder}`"
             ) from None
         except xmlrpc.client.Fault as fault:
+            if fault.faultCode == Faults.SHUTDOWN_STATE:
+                raise click.ClickException(
+                    f"{self._installation.folder}: its supervisor is ending, after the runs in flight: wait, "
+                    f"then start it with `headrace release up --to {self._installation.folder}`"
+                ) from None
             raise click.ClickException(
                 f"supervisor: {method} {' '.join(map(str, arguments))}: {fault.faultString}"
             ) from None
