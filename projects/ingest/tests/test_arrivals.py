@@ -123,6 +123,8 @@ def loaded(
     for name, target in (("exports", exports), ("lake", lake), ("home", tmp_path / "home")):
         shutil.copytree(folder / name, target)
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as ingest.instance:
+        # These are other files, with the same content.
+        assert ingest.look() == []
         yield exports
 
 
