@@ -79,20 +79,63 @@ def test_the_answer_to_the_first_is_interrupted_by_the_second() -> None:
     interrupted(work)
 
 
-def test_a_wait_ends_with_the_signal() -> None:
-    sender = subprocess.Popen(
-        [sys.executable, "-c", f"import os, time; time.sleep(0.2); os.kill({os.getpid()}, {int(signal.SIGINT)})"]
+def test_a_signal_after_the_last_look_is_not_lost() -> None:
+    def work(interrupts: Interrupts) -> None:
+        interrupts.raise_if_wanted()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupted(work)
+
+
+def test_a_signal_at_any_time_interrupts_once() -> None:
+    """Real signals from a process beside it, at times that nobody chooses, into a loop that does little else."""
+    sender = (
+        "import os, random, sys, time\n"
+        "for _ in sys.stdin:\n    time.sleep(random.random() / 500)\n"
+        f"    os.kill({os.getpid()}, {int(signal.SIGINT)})\n"
     )
-    interrupted(lambda interrupts: interrupts.raise_if_wanted(within=60))
-    sender.wait()
+
+    def work(interrupts: Interrupts) -> None:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            interrupts.raise_if_wanted()
+        pytest.fail("the signal was lost")
+
+    with (
+        Interrupts().answered(),
+        subprocess.Popen([sys.executable, "-c", sender], stdin=subprocess.PIPE) as process,
+    ):
+        for _ in range(200):
+            interrupted(work)
+
+
+def test_a_wait_ends_with_the_signal() -> None:
+    command = f"import os, time; time.sleep(0.2); os.kill({os.getpid()}, {int(signal.SIGINT)})"
+    began = time.monotonic()
+
+    def work(interrupts: Interrupts) -> None:
+        sender = subprocess.Popen([sys.executable, "-c", command])
+        try:
+            interrupts.raise_if_wanted(within=3600)
+        finally:
+            sender.wait()
+
+    interrupted(work)
+    assert time.monotonic() - began < 1800
 
 
 def test_what_the_process_ignores_stays_ignored_and_handlers_are_as_before() -> None:
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    with Interrupts().answered():
+        assert {signal.getsignal(each) for each in before}.isdisjoint(before.values())
+    assert {each: signal.getsignal(each) for each in before} == before
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with Interrupts().answered():
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])

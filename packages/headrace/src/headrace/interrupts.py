@@ -1,7 +1,7 @@
 """How commands answer Ctrl-C and SIGTERM."""
 
 import signal
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,12 +12,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """Answers both signals with `KeyboardInterrupt`, in this process and while its context lasts.
 
-    Dagster's run queue has a bare `except:` around each launch: an exception that is raised in it is taken for a failed
-    launch, and the command goes on as if nobody had asked it to end. Work of that kind is done in `deferred`.
+    Dagster's run queue has a bare `except:` where it counts the slots of pools, at each look: an exception that a
+    signal raises in there is logged, and the command goes on as if nobody had asked it to end. And a launch that is cut
+    in two leaves a run whose process nobody has recorded. Work of that kind is done in `deferred`.
     """
 
     def __init__(self) -> None:
-        self._wanted = threading.Event()
+        # No `threading.Event`: its lock may be held by the code that the handler interrupts.
+        self._wanted = False
         self._deferred = False
 
     @contextmanager
@@ -36,28 +38,33 @@ class Interrupts:
         self._deferred = True
         try:
             yield
-            self.raise_if_wanted()
+            self._raise_from_now_on()
         finally:
             self._deferred = False
 
     def raise_if_wanted(self, *, within: float = 0) -> None:
-        """Wait for a signal.
+        """Wait for a signal, in `deferred`.
 
         Args:
             within: for how long at most, in seconds.
 
         Raises:
-            KeyboardInterrupt: one has come, or comes meanwhile.
+            KeyboardInterrupt: one has come, or comes meanwhile; further ones then interrupt at once.
         """
-        if self._wanted.wait(within):
-            self._wanted.clear()
-            # What is done now is the answer to the first: the next one ends that too.
-            self._deferred = False
+        self._raise_from_now_on()
+        time.sleep(within)
+        self._deferred = True
+
+    def _raise_from_now_on(self) -> None:
+        # In this order: a signal in between raises from the handler.
+        self._deferred = False
+        if self._wanted:
+            self._wanted = False
             raise KeyboardInterrupt
 
     def _answer(self, _number: int, _frame: FrameType | None) -> None:
-        if self._deferred and not self._wanted.is_set():
-            self._wanted.set()
+        if self._deferred and not self._wanted:
+            self._wanted = True
         else:
             raise KeyboardInterrupt
 

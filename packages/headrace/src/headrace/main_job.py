@@ -138,7 +138,8 @@ class MainJob:
         of its partitions built, and ask for their children in as many runs as there were looks.
 
         Raises:
-            KeyboardInterrupt: it was interrupted, and its runs have ended.
+            KeyboardInterrupt: it was interrupted, and its runs have ended, or did not within half a minute, or it was
+                interrupted again.
             click.ClickException: Dagster refuses the backfill.
         """
         with interrupts.deferred():
@@ -147,7 +148,9 @@ class MainJob:
             try:
                 while not self._has_ended(backfill_id, report, progress):
                     interrupts.raise_if_wanted(within=_TICK_SECONDS)
-            except KeyboardInterrupt:
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    progress.tell("canceling the runs; a second Ctrl-C leaves them at once")
                 self._cancel(backfill_id)
                 raise
             return report

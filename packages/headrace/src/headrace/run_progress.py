@@ -44,6 +44,10 @@ class Progress:
             self._checks = shown.add_task("checks", total=None)
             yield self
 
+    def tell(self, text: str) -> None:
+        """Print a line beside it."""
+        self._console.print(text)
+
     def show(self, report: RunReport) -> None:
         """Show the state of a report."""
         passed, ran = sum(report.checks), len(report.checks)

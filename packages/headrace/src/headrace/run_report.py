@@ -156,7 +156,7 @@ class RunReport:
             case DagsterEventType.RUN_SUCCESS:
                 self._explained.add(run_id)
             # One that a step explains, or that had ended well when its process was killed, fails nothing else.
-            case DagsterEventType.RUN_FAILURE if run_id not in self._explained:
+            case DagsterEventType.RUN_FAILURE if run_id not in self._explained or self._has_open_steps(run_id):
                 self.failures.append(Failure(f"run {run_id[:8]}", event.message or "it failed"))
             case DagsterEventType.RUN_CANCELED:
                 self.failures.append(Failure(f"run {run_id[:8]}", "it was canceled"))
@@ -182,10 +182,14 @@ class RunReport:
 
     def _end_step(self, step: tuple[str, str], timestamp: float) -> None:
         assets = self._step_assets.get(step, set())
-        if len(assets) == 1 and step in self._step_began:
+        began = self._step_began.pop(step, None)
+        if len(assets) == 1 and began is not None:
             (key,) = assets
             if (step[0], key) not in self._timed:
-                self._asset(key).seconds += timestamp - self._step_began[step]
+                self._asset(key).seconds += timestamp - began
+
+    def _has_open_steps(self, run_id: str) -> bool:
+        return any(run == run_id for run, _ in self._step_began)
 
     def _asset(self, key: AssetKey) -> AssetReport:
         return self.assets.setdefault(key, AssetReport(planned=0))

@@ -88,9 +88,11 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all_and_sa
         (server,) = [row["pid"] for row in rows if row["role"] == "server"]
         # One that does not end holds the supervisor back.
         os.kill(server, signal.SIGSTOP)
-        again.send_signal(signal.SIGTERM)
-        platform.wait_until(lambda: "is ending, after the runs in flight" in platform.call("status").stderr, 20)
-        os.kill(server, signal.SIGCONT)
+        try:
+            again.send_signal(signal.SIGTERM)
+            platform.wait_until(lambda: "is ending, after the runs in flight" in platform.call("status").stderr, 20)
+        finally:
+            os.kill(server, signal.SIGCONT)
     finally:
         again.send_signal(signal.SIGTERM)
         again.wait(60)

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -262,15 +263,17 @@ class Deploy:
         return current is not None and servers.states(current)["webserver"].state in ("starting", "running")
 
     def _refuse(self, release: str, reason: str, *, keep: bool) -> None:
-        """Clear what was begun, the release too unless it was there before, and record why."""
-        self._servers.mend()
-        if not keep:
-            remove_tree(self._installation.folder / "releases" / release)
-        try:
+        """Clear what was begun, the release too unless it was there before, and record why.
+
+        Nothing of it stands before the reason: what can not be cleared now, as where the supervisor ends, the next
+        deploy clears, and what a full disk does not take is told and not recorded.
+        """
+        with suppress(click.ClickException, OSError):
+            self._servers.mend()
+            if not keep:
+                remove_tree(self._installation.folder / "releases" / release)
+        with suppress(OSError):
             self._history.add("refuse", release, reason=reason)
-        except OSError:
-            # On a full disk the refusal is told, and not recorded.
-            return
 
 
 class _SwitchedError(click.ClickException):
