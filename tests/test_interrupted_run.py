@@ -108,11 +108,12 @@ def kill_a_worker(shop: Shop) -> bool:
         for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED])):
             for record in instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ENGINE_EVENT).records:
                 event = record.event_log_entry.dagster_event
-                process = event.engine_event_data.metadata.get("pid") if event else None
-                if process and int(str(process.value)) in workers(shop):
+                said = event.engine_event_data.metadata.get("pid") if event else None
+                process = int(str(said.value)) if said else 0
+                if process in workers(shop):
                     with suppress(ProcessLookupError):
-                        os.kill(int(str(process.value)), signal.SIGKILL)
-                    while int(str(process.value)) in workers(shop):
+                        os.kill(process, signal.SIGKILL)
+                    while process in workers(shop):
                         time.sleep(0.01)
                     # It says so in the events before it does in the status of the run.
                     return not instance.get_records_for_run(run.run_id, of_type=DagsterEventType.RUN_SUCCESS).records

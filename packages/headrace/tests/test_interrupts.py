@@ -21,7 +21,7 @@ BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
 def swallow(number: signal.Signals) -> None:
-    """Be interrupted as in a launch of Dagster's run queue."""
+    """Be interrupted as where Dagster's run queue counts the slots of pools."""
     with suppress(BaseException):
         os.kill(os.getpid(), number)
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import re
-import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import click
@@ -190,7 +190,7 @@ class MainJob:
             self._daemon.advance_backfills()
             if not self._unfinished_runs(backfill_id):
                 return
-            time.sleep(_TICK_SECONDS)
+            sleep(_TICK_SECONDS)
 
     def _unfinished_runs(self, backfill_id: str) -> Sequence[str]:
         return self._instance.get_run_ids(RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=_UNFINISHED))

@@ -84,7 +84,7 @@ class Deploy:
             except _SwitchedError:
                 raise
             except (click.ClickException, OSError) as error:
-                reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
+                reason = _said(error)
                 self._refuse(release.name, reason, keep=before)
                 raise click.ClickException(f"{release.name} is refused: {reason}") from None
 
@@ -108,7 +108,7 @@ class Deploy:
             except _SwitchedError:
                 raise
             except (click.ClickException, OSError) as error:
-                reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
+                reason = _said(error)
                 self._refuse(folder.name, reason, keep=True)
                 raise click.ClickException(f"{folder.name} is refused: {reason}") from None
 
@@ -194,7 +194,7 @@ class Deploy:
         try:
             self._after_switch(folder, action, server, former)
         except (click.ClickException, OSError) as error:
-            reason = error.format_message() if isinstance(error, click.ClickException) else _said(error)
+            reason = _said(error)
             raise _SwitchedError(f"{folder.name} serves, but {reason}; the next deploy mends what is missing") from None
         return Deployed(folder.name, former_release, server.name, round(seconds, 1))
 
@@ -293,7 +293,9 @@ def _error(program: Program, sizes: Mapping[str, int]) -> str:
     return f"{error_of(text)}; all of it: {program.log}"
 
 
-def _said(error: OSError) -> str:
+def _said(error: click.ClickException | OSError) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
     if isinstance(error, shutil.Error):
         return str(error.args[0][0][2]) if error.args and error.args[0] else str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
