@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace.uv_lock import Lock
+from headrace.tools.uv_lock import Lock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

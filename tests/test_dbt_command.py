@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from headrace.dbt_command import BaseError, Dbt, Parse, read_manifest
+from headrace.tools.dbt import BaseError, Dbt, Parse, read_manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -14,7 +14,7 @@ import pytest
 
 from headrace.releases.contents import download_wheels
 from headrace.releases.release import Release
-from headrace.uv_command import Uv
+from headrace.tools.uv import Uv
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).parent / "headrace"

@@ -12,10 +12,10 @@ import click
 import pytest
 import yaml
 
+from headrace.affected.ci import steps
 from headrace.affected.report import Affected
-from headrace.ci import steps
-from headrace.cli import main
-from headrace.uv_lock import Lock
+from headrace.cli.main import main
+from headrace.tools.uv_lock import Lock
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))

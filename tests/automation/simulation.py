@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from dagster_dbt_common.group_build import read_up_to
+from dagster_dbt_common.assets.group_build import read_up_to
 
 ORDERS, ITEMS, NAMES = (dg.AssetKey(["raw", name]) for name in ("orders", "items", "names"))
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.affected.members import Difference, touched
-from headrace.git_changes import WORKING_TREE, Repository
-from headrace.uv_lock import Lock
+from headrace.tools.git import WORKING_TREE, Repository
+from headrace.tools.uv_lock import Lock
 
 Mutation = Callable[[str, bytes], bytes | None]
 """Returns what is in a file after a change, from its path and what was in it; None where it is deleted."""

@@ -14,7 +14,7 @@ import pytest
 from checkout import Checkout, Mutation, deleted, guilty
 from mutations import is_broken, mutated
 
-from headrace.uv_lock import Lock
+from headrace.tools.uv_lock import Lock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.uv_lock import Closure, Lock, LockError
+from headrace.tools.uv_lock import Closure, Lock, LockError
 
 if TYPE_CHECKING:
     from conftest import Monorepo

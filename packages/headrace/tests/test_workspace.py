@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from headrace.cli import main
-from headrace.user_errors import UserError
+from headrace.cli.main import main
+from headrace.cli.user_errors import UserError
 from headrace.workspace import Workspace
 
 VARIABLES = ("STATE", "START", "EXPORTS", "LAKE", "WAREHOUSE", "DBT_PROJECT")

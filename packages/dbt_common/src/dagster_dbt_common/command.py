@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from dagster_dbt_common.errors import DbtConfigError, StaleManifestError
-from dagster_dbt_common.fingerprint import MACROS_VARIABLE
-from dagster_dbt_common.project import package_project, packaged_fingerprint
+from dagster_dbt_common.project.fingerprint import MACROS_VARIABLE
+from dagster_dbt_common.project.prepared import package_project, packaged_fingerprint
 
 
 def main() -> None:

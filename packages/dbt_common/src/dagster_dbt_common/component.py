@@ -9,8 +9,8 @@ from typing import Annotated, cast
 import dagster as dg
 from pydantic import BaseModel, ImportString, TypeAdapter
 
+from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.definitions import dbt_definitions
-from dagster_dbt_common.translator import PartitionedDbtTranslator
 
 
 class PartitionedDbtProjectScaffoldParams(BaseModel):

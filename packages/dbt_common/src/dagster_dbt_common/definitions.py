@@ -6,15 +6,15 @@ from pathlib import Path
 from dagster import AssetKey, AutomationCondition, Definitions
 from dagster_dbt.dbt_manifest import validate_manifest
 
-from dagster_dbt_common.automation_sensors import automation_sensors
-from dagster_dbt_common.collector import long_lived_objects
-from dagster_dbt_common.engine import DbtResource
-from dagster_dbt_common.freshness import freshness_definitions
-from dagster_dbt_common.group_build import GroupBuild, full_refresh_job
-from dagster_dbt_common.project import prepared_project
-from dagster_dbt_common.selectors import plan_partitions
-from dagster_dbt_common.sources import source_specs
-from dagster_dbt_common.translator import PartitionedDbtTranslator
+from dagster_dbt_common.assets.freshness import freshness_definitions
+from dagster_dbt_common.assets.group_build import GroupBuild, full_refresh_job
+from dagster_dbt_common.assets.sources import source_specs
+from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
+from dagster_dbt_common.automation.sensors import automation_sensors
+from dagster_dbt_common.engine.resource import DbtResource
+from dagster_dbt_common.partitions.groups import plan_partitions
+from dagster_dbt_common.project.collector import long_lived_objects
+from dagster_dbt_common.project.prepared import prepared_project
 
 
 def dbt_definitions(

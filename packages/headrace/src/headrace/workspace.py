@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from headrace.user_errors import UserError
+from headrace.cli.user_errors import UserError
 
 DEFAULT_START = "2024-01-01"
 

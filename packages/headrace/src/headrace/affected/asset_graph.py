@@ -4,12 +4,9 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from headrace.contracts.export import LocationEntry, describe
+from headrace.locations.describe import LocationEntry, describe
 from headrace.workspace import Workspace
-
-_SCRIPT = Path(__file__).with_name("asset_script.py")
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class AssetGraph:
         made = {}
         children = defaultdict(set)
         by_node = {}
-        for location, text in describe(workspace, entries, _SCRIPT, environment).items():
+        for location, text in describe(workspace, entries, "assets", environment).items():
             assets = json.loads(text)["assets"]
             made[location] = {asset["key"] for asset in assets if asset["made"]}
             for asset in assets:

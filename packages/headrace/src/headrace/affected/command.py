@@ -9,8 +9,8 @@ from headrace.affected.data import Revisions, affected_data
 from headrace.affected.members import Difference, touched
 from headrace.affected.report import Affected, as_github, as_json, as_text
 from headrace.affected.workspace_revision import LOCK, WORKSPACE
-from headrace.git_changes import WORKING_TREE, Repository
-from headrace.user_errors import OneLineCommand, UserError
+from headrace.cli.user_errors import OneLineCommand, UserError
+from headrace.tools.git import WORKING_TREE, Repository
 
 DEFAULT_BASE = "origin/main"
 

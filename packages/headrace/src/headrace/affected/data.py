@@ -22,10 +22,10 @@ from headrace.affected.dbt_changes import (
 )
 from headrace.affected.members import Chain, Difference
 from headrace.affected.workspace_revision import LOCK, WORKSPACE
-from headrace.contracts.export import LocationEntry, location_entries
-from headrace.dbt_command import Dbt
-from headrace.git_changes import WORKING_TREE, Repository
-from headrace.user_errors import UserError
+from headrace.cli.user_errors import UserError
+from headrace.locations.describe import LocationEntry, location_entries
+from headrace.tools.dbt import Dbt
+from headrace.tools.git import WORKING_TREE, Repository
 from headrace.workspace import Workspace
 
 

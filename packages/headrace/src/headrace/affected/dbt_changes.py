@@ -13,9 +13,9 @@ import yaml
 
 from headrace.affected.dbt_sources import sources_declared_otherwise
 from headrace.affected.dbt_state import all_nodes, bears_on_every_node, missed, with_children
-from headrace.dbt_command import BaseError, Dbt, Parse, read_manifest
-from headrace.user_errors import UserError
-from headrace.uv_lock import Lock
+from headrace.cli.user_errors import UserError
+from headrace.tools.dbt import BaseError, Dbt, Parse, read_manifest
+from headrace.tools.uv_lock import Lock
 
 PROJECT = "dbt_project.yml"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from headrace.affected.path_patterns import is_path, matches
-from headrace.user_errors import UserError
+from headrace.cli.user_errors import UserError
 
 _TEST_TABLES = ("coverage", "headrace", "mypy", "pytest", "ruff")
 """Tables below `[tool]` of a `pyproject.toml` that nothing deployed reads; so are the dependency groups."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from headrace.affected.file_owners import Bearing, is_deployed_alike, is_locked_alike, parsed
 from headrace.affected.workspace_revision import LOCK, PYPROJECT, Location, WorkspaceRevision
-from headrace.git_changes import Change, Repository
-from headrace.uv_lock import Closure, Lock
+from headrace.tools.git import Change, Repository
+from headrace.tools.uv_lock import Closure, Lock
 
 Chain = tuple[str, ...]
 """A way by which a change touches a member: a file, what is between, the member. The last is the member."""

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from headrace.affected.file_owners import Owners, Rules, claims_of, parsed, rules_of
-from headrace.git_changes import Repository
-from headrace.user_errors import UserError
-from headrace.uv_lock import Lock, LockError
+from headrace.cli.user_errors import UserError
+from headrace.tools.git import Repository
+from headrace.tools.uv_lock import Lock, LockError
 
 LOCK = "uv.lock"
 PYPROJECT = "pyproject.toml"

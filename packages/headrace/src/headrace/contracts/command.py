@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from headrace.cli.user_errors import OneLineCommand, OneLineGroup, UserError
 from headrace.contracts.check import Finding, check_together
 from headrace.contracts.contract import parse_contract, read_contracts
 from headrace.contracts.deploys import check_against
-from headrace.contracts.export import LocationEntry, contracts_of, export_contracts, location_entries
-from headrace.user_errors import OneLineCommand, OneLineGroup, UserError
+from headrace.contracts.export import contracts_of, export_contracts
+from headrace.locations.describe import LocationEntry, location_entries
 from headrace.workspace import Workspace
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from headrace.user_errors import UserError
+from headrace.cli.user_errors import UserError
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 

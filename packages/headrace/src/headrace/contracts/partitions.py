@@ -7,7 +7,7 @@ from typing import Literal
 from dagster import TimeWindow, TimeWindowPartitionsDefinition
 
 from headrace.contracts.contract import Asked, NamedPartitions, PartitionMapping, Partitions, TimePartitions
-from headrace.contracts.script import GRAINS
+from headrace.locations.script import GRAINS
 
 _CRONS = {grain: cron for cron, grain in GRAINS.items()}
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
+from headrace.cli.user_errors import UserError
 from headrace.dbt_ci.warehouse import SCRATCH, Warehouse, relation_of
 from headrace.dbt_ci.windows import Window
-from headrace.dbt_command import Dbt
-from headrace.user_errors import UserError
+from headrace.tools.dbt import Dbt
 
 BUILT = ("model", "seed", "snapshot")
 _RESULTS = ("LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResult", "LogUnitTestResult")

@@ -15,7 +15,8 @@ from headrace.affected.command import DEFAULT_BASE
 from headrace.affected.data import Revisions, dbt_of, dbt_projects, nodes_of
 from headrace.affected.dbt_changes import DbtProject
 from headrace.affected.members import Difference
-from headrace.contracts.export import location_entries
+from headrace.cli.interrupts import ending_on_signals
+from headrace.cli.user_errors import OneLineCommand, OneLineGroup, UserError
 from headrace.dbt_ci.build import BUILT, Builder, Choice, prepare
 from headrace.dbt_ci.models import Comparer
 from headrace.dbt_ci.profile import PROFILES, ci_profile
@@ -23,10 +24,9 @@ from headrace.dbt_ci.report import Report, as_json
 from headrace.dbt_ci.tables import as_lines, as_markdown, as_table
 from headrace.dbt_ci.warehouse import SCRATCH, open_warehouse
 from headrace.dbt_ci.windows import window_of
-from headrace.dbt_command import Dbt, read_manifest
-from headrace.git_changes import WORKING_TREE, Repository
-from headrace.interrupts import ending_on_signals
-from headrace.user_errors import OneLineCommand, OneLineGroup, UserError
+from headrace.locations.describe import location_entries
+from headrace.tools.dbt import Dbt, read_manifest
+from headrace.tools.git import WORKING_TREE, Repository
 from headrace.workspace import Workspace
 
 _WIDTH = 200

@@ -9,7 +9,7 @@ import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from headrace.user_errors import UserError
+from headrace.cli.user_errors import UserError
 
 PROFILES = "profiles.yml"
 

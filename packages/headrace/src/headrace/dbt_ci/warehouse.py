@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from headrace.user_errors import UserError
+from headrace.cli.user_errors import UserError
 
 SCRATCH = "headrace_ci"
 """The name of the database that CI builds in."""

@@ -7,8 +7,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from headrace.cli.user_errors import UserError
 from headrace.dbt_ci.warehouse import Warehouse, quoted, relation_of
-from headrace.user_errors import UserError
 
 _DAY = timedelta(days=1)
 

@@ -12,10 +12,10 @@ import duckdb
 from rich.console import Console
 from rich.progress import Progress
 
+from headrace.cli.user_errors import OneLineCommand, UserError
 from headrace.demo.export import revise_demo_day, write_demo_data
+from headrace.demo.export_folder import FileFormat
 from headrace.demo.jafgen import split_jafgen_export
-from headrace.export_folder import FileFormat
-from headrace.user_errors import OneLineCommand, UserError
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 

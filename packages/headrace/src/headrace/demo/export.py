@@ -12,8 +12,9 @@ from pathlib import Path
 
 import duckdb
 
+from headrace.cli.user_errors import UserError
 from headrace.demo import orders, shop
-from headrace.export_folder import (
+from headrace.demo.export_folder import (
     REFERENCE_TABLES,
     ExportRecord,
     ExportSummary,
@@ -24,7 +25,6 @@ from headrace.export_folder import (
     staged_export,
     whole_days,
 )
-from headrace.user_errors import UserError
 
 _INSTEAD = "name another folder, or replace it with --force"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import duckdb
 
-from headrace.export_folder import (
+from headrace.cli.user_errors import UserError
+from headrace.demo.export_folder import (
     EVENT_TABLES,
     REFERENCE_TABLES,
     ExportRecord,
@@ -18,7 +19,6 @@ from headrace.export_folder import (
     read_record,
     staged_export,
 )
-from headrace.user_errors import UserError
 
 
 def split_jafgen_export(

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from headrace.git_changes import WORKING_TREE, Repository
+from headrace.cli.user_errors import OneLineCommand
 from headrace.releases.contents import Build, download_wheels
 from headrace.releases.release import MANIFEST
 from headrace.releases.subject import Subject
 from headrace.releases.variables import read_variables
-from headrace.user_errors import OneLineCommand
-from headrace.uv_command import Uv
+from headrace.tools.git import WORKING_TREE, Repository
+from headrace.tools.uv import Uv
 from headrace.workspace import Workspace
 
 WHEELHOUSE = "wheelhouse"

@@ -2,17 +2,17 @@
 
 import click
 
-from headrace.lazy_group import LazyGroup
+from headrace.cli.lazy_group import LazyGroup
 
 _COMMANDS = {
     "build": ("headrace.releases.build", "build"),
-    "deploy": ("headrace.releases.deploy_command", "deploy"),
-    "init": ("headrace.releases.installed", "init"),
-    "list": ("headrace.releases.installed", "list_"),
-    "prune": ("headrace.releases.installed", "prune_"),
-    "rollback": ("headrace.releases.deploy_command", "rollback"),
-    "status": ("headrace.releases.installed", "status"),
-    "up": ("headrace.releases.installed", "up"),
+    "deploy": ("headrace.installation.deploy_command", "deploy"),
+    "init": ("headrace.installation.commands", "init"),
+    "list": ("headrace.installation.commands", "list_"),
+    "prune": ("headrace.installation.commands", "prune_"),
+    "rollback": ("headrace.installation.deploy_command", "rollback"),
+    "status": ("headrace.installation.commands", "status"),
+    "up": ("headrace.installation.commands", "up"),
 }
 
 

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from headrace.cli.user_errors import UserError
 from headrace.contracts.contract import parse_contract
-from headrace.git_changes import Repository
 from headrace.releases.own_environment import OwnEnvironment
 from headrace.releases.release import (
     CONTRACT,
@@ -30,8 +30,8 @@ from headrace.releases.release import (
 )
 from headrace.releases.subject import Subject
 from headrace.releases.variables import is_secret, refuse_secrets
-from headrace.user_errors import UserError
-from headrace.uv_command import Uv
+from headrace.tools.git import Repository
+from headrace.tools.uv import Uv
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from headrace.contracts import script
-from headrace.python_traces import error_of
+from headrace.locations import script
 from headrace.releases.subject import Subject
-from headrace.uv_command import Uv
+from headrace.tools.python_traces import error_of
+from headrace.tools.uv import Uv
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from headrace.user_errors import UserError
+from headrace.cli.user_errors import UserError
 
 PLATFORM = "platform"
 """The name of the release of webserver and daemon, which no code location may have."""

@@ -8,10 +8,10 @@ import yaml
 
 from headrace.affected.dbt_changes import PROJECT
 from headrace.affected.workspace_revision import LOCK, WORKSPACE, WorkspaceRevision
-from headrace.git_changes import WORKING_TREE, Repository
+from headrace.cli.user_errors import UserError
 from headrace.releases.release import PLATFORM
-from headrace.user_errors import UserError
-from headrace.uv_lock import Closure
+from headrace.tools.git import WORKING_TREE, Repository
+from headrace.tools.uv_lock import Closure
 
 PLATFORM_MEMBER = "headrace"
 """Its dependencies are the webserver, the daemon and what keeps their processes."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from headrace.cli.user_errors import UserError
 from headrace.releases.release import entries_of
 from headrace.releases.start import read_environment
-from headrace.user_errors import UserError
 
 _SECRET = re.compile(
     r"^DBT_ENV_SECRET|(^|_)(ACCESS_KEY|API_KEY|CREDENTIALS?|PASS|PASSPHRASE|PASSWD|PASSWORD|PRIVATE_KEY|SECRET|TOKEN)(_|$)",

@@ -1,0 +1,1 @@
+"""How a partition group becomes assets, checks, sources and freshness."""

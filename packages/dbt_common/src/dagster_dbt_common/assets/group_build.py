@@ -1,0 +1,158 @@
+"""How one partition group is built: as assets, partition by partition, and as a job that rebuilds all of it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from dagster import (
+    AssetExecutionContext,
+    AssetMaterialization,
+    AssetsDefinition,
+    DagsterInstance,
+    JobDefinition,
+    OpExecutionContext,
+    Output,
+    in_process_executor,
+    job,
+    op,
+)
+from dagster_dbt import DbtProject, dbt_assets
+
+from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
+from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - the module evaluates its annotations
+from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
+from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
+from dagster_dbt_common.partitions.window import Window, is_by_date
+
+_CODE_VERSION_TAG = "dagster/code_version"
+
+
+def duckdb_pool(project: DbtProject, plan: PartitionPlan) -> str | None:
+    """Return the pool of a project's runs. A DuckDB file has one writer: runs that meet wait for their turn."""
+    is_duckdb = plan.manifest["metadata"].get("adapter_type") == "duckdb"
+    return f"duckdb_{project.name}" if is_duckdb else None
+
+
+@dataclass(frozen=True)
+class GroupBuild:
+    """A partition group with all that its runs need.
+
+    Args:
+        project: the prepared dbt project.
+        plan: the project's partition plan.
+        group: the group.
+        name: the name of its op.
+        translator: the translator of its assets.
+        resource_key: the key of the `DbtResource`.
+        dbt_flags: flags that every `dbt build` gets.
+    """
+
+    project: DbtProject
+    plan: PartitionPlan
+    group: PartitionGroup
+    name: str
+    translator: PartitionedDbtTranslator
+    resource_key: str
+    dbt_flags: Sequence[str]
+
+    @property
+    def pool(self) -> str | None:
+        """Return the pool of its runs."""
+        return duckdb_pool(self.project, self.plan)
+
+    def arguments(self, window: Window | None) -> Sequence[str]:
+        """Return dbt's command for a window of partitions, or for a group without partitions."""
+        flags = ["--vars", json.dumps(window.vars()), *window.event_time_flags()] if window else []
+        return ["build", *flags, *self.dbt_flags]
+
+    def assets(self) -> AssetsDefinition:
+        """Return the group's `@dbt_assets`."""
+
+        @dbt_assets(
+            manifest=self.plan.manifest,
+            project=self.project,
+            select=self.group.select,
+            name=self.name,
+            partitions_def=self.group.partitions_def,
+            dagster_dbt_translator=self.translator,
+            required_resource_keys={self.resource_key},
+            pool=self.pool,
+        )
+        def build(context: AssetExecutionContext) -> Iterator[Any]:
+            dbt: DbtResource = getattr(context.resources, self.resource_key)
+            arguments = self.arguments(Window.from_context(context))
+            read = read_up_to(context.instance)
+            invocation = dbt.cli(arguments, context=context)
+            for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
+                yield _tagged(event, read) if isinstance(event, Output) else event
+            invocation.close()
+
+        return build
+
+
+def full_refresh_job(build: GroupBuild) -> JobDefinition:
+    """Return the job `<group>__full_refresh`: one run of `dbt build --full-refresh` over all partitions there are.
+
+    It is not a run of partitions, which a user would have to pick, and of which one too few would lose its rows: the
+    table is made again from the first partition to the last. Each partition of each model is recorded.
+    """
+    partitions_def = build.group.partitions_def
+
+    @op(name=f"{build.name}{FULL_REFRESH}_op", required_resource_keys={build.resource_key}, pool=build.pool, out={})
+    def refresh(context: OpExecutionContext) -> Iterator[Any]:
+        keys: Sequence[str | None] = [None]
+        window = None
+        if partitions_def is not None:
+            keys = partitions_def.get_partition_keys()
+            if not keys:
+                context.log.info("there is no partition yet")
+                return
+            first, last = (partitions_def.time_window_for_partition_key(str(key)) for key in (keys[0], keys[-1]))
+            window = Window(first.start, last.end, by_date=is_by_date(partitions_def))
+        dbt: DbtResource = getattr(context.resources, build.resource_key)
+        read = read_up_to(context.instance)
+        invocation = dbt.cli(
+            [*build.arguments(window), "--full-refresh"],
+            context=context,
+            manifest=build.plan.manifest,
+            dagster_dbt_translator=build.translator,
+            unique_ids=sorted(build.group.assets | build.group.tests),
+        )
+        for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
+            if isinstance(event, AssetMaterialization):
+                yield from _of_each_partition(build, event, keys, read)
+            else:
+                context.log_event(cast("Any", event))  # a check's evaluation is taken, and missing in the annotation
+        invocation.close()
+
+    @job(name=f"{build.name}{FULL_REFRESH}", executor_def=in_process_executor)
+    def full_refresh() -> None:
+        refresh()
+
+    return full_refresh
+
+
+def read_up_to(instance: DagsterInstance) -> Mapping[str, str]:
+    """Return the tag that says which materializations a build could have read: those up to now.
+
+    An upstream may be loaded while a build goes on. What the build then records is the newer of the two, and holds the
+    older rows; by this tag the sensor that heals sees it.
+    """
+    return {READ_UP_TO: str(instance.event_log_storage.get_maximum_record_id() or 0)}
+
+
+def _tagged(output: Output[Any], tags: Mapping[str, str]) -> Output[Any]:
+    return Output(
+        output.value, output.output_name, output.metadata, output.data_version, tags={**(output.tags or {}), **tags}
+    )
+
+
+def _of_each_partition(
+    build: GroupBuild, event: AssetMaterialization, keys: Sequence[str | None], read: Mapping[str, str]
+) -> Iterator[AssetMaterialization]:
+    unique_id = str(event.metadata["unique_id"].value)
+    version = build.translator.get_asset_spec(build.plan.manifest, unique_id, build.project).code_version
+    tags = {**read, **({_CODE_VERSION_TAG: version} if version else {})}
+    for key in keys:
+        yield AssetMaterialization(event.asset_key, metadata=event.metadata, partition=key, tags=tags)

@@ -1,0 +1,1 @@
+"""dbt in the run's own process."""

@@ -1,0 +1,1 @@
+"""What partitions a model has: windows, groups, and what is made from what."""

@@ -1,0 +1,148 @@
+"""The manifest of a project: built once for what dbt reads, and refused where it can not be built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dagster_dbt_common import MACROS_DIR, DbtConfigError, StaleManifestError, prepared_project
+from dagster_dbt_common.project.fingerprint import Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCE = Path(__file__).parents[1] / "projects" / "minimal"
+NOBODY = 65534
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MINIMAL_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("MINIMAL_WAREHOUSE", str(tmp_path / "warehouse.duckdb"))
+    return Path(shutil.copytree(SOURCE, tmp_path / "project"))
+
+
+def hash_of(project: Path) -> str:
+    return Fingerprint.of(project, project, []).hash
+
+
+def test_a_changed_file_or_variable_or_choice_has_another_hash(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = [hash_of(project)]
+    (project / "models" / "totals.sql").write_text("select 1 as store")
+    hashes.append(hash_of(project))
+    (project / "models" / "totals.sql").rename(project / "models" / "sums.sql")
+    hashes.append(hash_of(project))
+    monkeypatch.setenv("MINIMAL_LAKE", "/elsewhere")
+    hashes.append(hash_of(project))
+    hashes.append(Fingerprint.of(project, project, ["--target", "other"]).hash)
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_what_dbt_does_not_read_has_the_same_hash(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hash_of(project)
+    monkeypatch.setenv("A_VARIABLE_THAT_NOTHING_READS", "1")
+    for folder in ("target", "logs", ".git"):
+        (project / folder).mkdir()
+        (project / folder / "file").write_text("new")
+    assert hash_of(project) == before
+
+
+def test_a_database_file_in_the_project_has_the_same_hash(project: Path) -> None:
+    before = hash_of(project)
+    (project / "jaffle_shop.duckdb").write_bytes(b"rows")
+    assert hash_of(project) == before
+
+
+def test_a_dangling_link_is_no_reason_to_fail(project: Path) -> None:
+    (project / "models" / ".#totals.sql").symlink_to("user@host.1234")
+    assert hash_of(project)
+
+
+def test_no_project_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DbtConfigError, match=r"there is no dbt_project.yml: give the folder of a dbt project$"):
+        prepared_project(tmp_path)
+
+
+@contextmanager
+def read_only() -> Iterator[Path]:
+    """Give a copy of the project that this process can not write, also where it is root."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        project = Path(shutil.copytree(SOURCE, Path(folder, "project")))
+        project.chmod(0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(NOBODY)
+        try:
+            yield project
+        finally:
+            os.seteuid(user)
+            project.chmod(0o755)
+
+
+def test_a_project_that_can_not_be_written_is_refused_with_what_mends_it() -> None:
+    with read_only() as project, pytest.raises(StaleManifestError) as raised:
+        prepared_project(project)
+    assert str(project) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (project / "target").exists()
+
+
+@pytest.mark.slow
+def test_a_project_that_dbt_can_not_parse_is_refused_in_the_words_of_dbt(project: Path) -> None:
+    (project / "models" / "totals.sql").write_text("select * from {{ ref('nowhere') }}")
+    with pytest.raises(DbtConfigError, match="depends on a node named 'nowhere' which was not found"):
+        prepared_project(project)
+    assert not list((project / "target" / "dagster").glob("*/manifest.json"))
+    assert not list((project / "target" / "dagster").glob(".building-*"))
+
+
+@pytest.mark.slow
+def test_ten_processes_at_once_build_one_manifest(project: Path, tmp_path: Path) -> None:
+    # Python imports this first in every process, dbt's included: a line for each start of `dbt parse`.
+    (tmp_path / "site").mkdir()
+    parses = tmp_path / "parses"
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        f"import sys\nif 'parse' in sys.orig_argv:\n    open({str(parses)!r}, 'a').write('parse\\n')\n"
+    )
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    code = "import sys; from dagster_dbt_common import prepared_project as p; print(p(sys.argv[1]).manifest_path)"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, project], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE
+        )
+        for _ in range(10)
+    ]
+    answers = {process.communicate()[0] for process in processes}
+    assert {process.returncode for process in processes} == {0}
+    assert len(answers) == 1
+    assert parses.read_text() == "parse\n"
+    state = project / "target" / "dagster"
+    assert [path.parent.name for path in state.glob("*/manifest.json")] == [hash_of(project)]
+    assert not list(state.glob(".building-*"))
+
+
+@pytest.mark.slow
+def test_a_project_may_name_the_macros_by_the_variable_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_DBT_COMMON_MACROS", raising=False)
+    config = project / "dbt_project.yml"
+    config.write_text(config.read_text().replace("('DAGSTER_DBT_COMMON_MACROS', '')", "('DAGSTER_DBT_COMMON_MACROS')"))
+    code = """
+import sys
+from dagster_dbt_common import DbtResource, prepared_project
+DbtResource.of(prepared_project(sys.argv[1])).cli(["seed"]).wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code, project], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_macros_are_in_the_package() -> None:
+    assert {path.name for path in MACROS_DIR.glob("*.sql")} >= {"in_window.sql", "delete_window_insert.sql"}

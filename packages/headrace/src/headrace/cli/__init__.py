@@ -1,0 +1,1 @@
+"""How every command looks, fails and is interrupted; imported by all rooms, imports none."""

@@ -1,0 +1,1 @@
+"""A host: what is installed on it, what serves, and how a release is switched."""

@@ -1,0 +1,1 @@
+"""The processes and the storage of a Dagster on this machine."""

@@ -1,0 +1,109 @@
+"""Dagster's own backfill and run-queue daemons, ticked by a command instead of by the clock.
+
+Adapter of private Dagster modules. `dagster-daemon` looks at backfills every 30 seconds, a constant of its code, and a
+backfill over two locations has about five steps: minutes of waiting for seconds of work. Nothing public ticks them
+faster. What runs is Dagster's code; only when it runs is ours. `tests/local_dagster/test_daemon.py` fails if it moves.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dagster import AssetKey, DagsterInstance, PartitionsDefinition
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._daemon.backfill import execute_backfill_iteration
+from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
+from dagster_shared.error import SerializableErrorInfo
+
+_KIND_TAG = "dagster/kind/"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AssetNode:
+    """An asset as its code location serves it.
+
+    Args:
+        key: the asset's key.
+        location: the name of the code location that materializes it.
+        parents: the keys of the assets that it is made from.
+        partitions_def: its partitions; None where it has none.
+        code_version: what its location says of its code; None where it says nothing.
+        is_virtual: whether it holds no data of its own, as a view.
+        kinds: what it is made and stored with, such as dbt and duckdb.
+    """
+
+    key: AssetKey
+    location: str
+    parents: frozenset[AssetKey]
+    partitions_def: PartitionsDefinition[str] | None
+    code_version: str | None
+    is_virtual: bool
+    kinds: frozenset[str] = frozenset()
+
+
+class LocalDaemon:
+    """The backfill daemon and the run queue's, over code servers that run.
+
+    Args:
+        context: the workspace of the code servers.
+    """
+
+    def __init__(self, context: WorkspaceProcessContext) -> None:
+        self._context = context
+        self._run_queue = QueuedRunCoordinatorDaemon(interval_seconds=1)
+
+    @classmethod
+    @contextmanager
+    def over(cls, instance: DagsterInstance, workspace_file: Path) -> Iterator["LocalDaemon"]:
+        """Connect to the code servers that a workspace file names."""
+        target = WorkspaceFileTarget(paths=[str(workspace_file)])
+        with WorkspaceProcessContext(instance, target) as context:
+            daemon = cls(context)
+            with daemon._run_queue:
+                yield daemon
+
+    def load_errors(self) -> Sequence[str]:
+        """Return what keeps a code location from loading, a line each."""
+        entries = self._context.create_request_context().get_code_location_entries().values()
+        return [
+            f"{entry.origin.location_name}: {entry.load_error.message.strip().splitlines()[-1]}"
+            for entry in entries
+            if entry.load_error
+        ]
+
+    def assets(self) -> Sequence[AssetNode]:
+        """Return the assets that the locations can materialize, parents before children."""
+        graph = self._context.create_request_context().asset_graph
+        nodes = []
+        for key in graph.toposorted_asset_keys:
+            node = graph.get(key)
+            if node.is_materializable:
+                handle = node.resolve_to_singular_repo_scoped_node().repository_handle
+                nodes.append(
+                    AssetNode(
+                        key=key,
+                        location=handle.location_name,
+                        parents=frozenset(node.parent_keys - {key}),
+                        partitions_def=node.partitions_def,
+                        code_version=node.code_version,
+                        is_virtual=node.is_virtual,
+                        kinds=frozenset(tag.removeprefix(_KIND_TAG) for tag in node.tags if tag.startswith(_KIND_TAG)),
+                    )
+                )
+        return nodes
+
+    def advance_backfills(self) -> None:
+        """Let the backfill daemon look once at what was built, and ask for the runs that this makes possible."""
+        for error in execute_backfill_iteration(self._context, _LOG):
+            if error:
+                _LOG.warning("backfill daemon: %s", error.message)
+
+    def launch_queued_runs(self) -> None:
+        """Let the run queue's daemon launch the runs for which there is room."""
+        for outcome in self._run_queue.run_iteration(self._context):
+            if isinstance(outcome, SerializableErrorInfo):
+                _LOG.warning("run queue: %s", outcome.message)

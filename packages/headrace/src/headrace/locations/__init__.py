@@ -1,0 +1,1 @@
+"""A code location, loaded and described by its own interpreter."""

@@ -1,0 +1,1 @@
+"""`headrace run`: what is stale, built by one backfill over all code locations."""

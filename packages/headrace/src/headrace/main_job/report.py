@@ -1,0 +1,214 @@
+"""What a backfill has done so far, read from Dagster's event log: for the progress, the table and the failures."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, RunsFilter
+
+from headrace.main_job.plan import BuildPlan
+
+BACKFILL_TAG = "dagster/backfill"
+_DBT_ERRORS = "Errors parsed from dbt logs:"
+_EVENTS = {
+    DagsterEventType.ASSET_MATERIALIZATION,
+    DagsterEventType.ASSET_CHECK_EVALUATION,
+    DagsterEventType.STEP_START,
+    DagsterEventType.STEP_SUCCESS,
+    DagsterEventType.STEP_FAILURE,
+    DagsterEventType.RUN_SUCCESS,
+    DagsterEventType.RUN_FAILURE,
+    DagsterEventType.RUN_CANCELED,
+}
+
+
+@dataclass
+class AssetReport:
+    """What was built of one asset.
+
+    Args:
+        planned: how many partitions there were to build.
+        partitions: those that were materialized.
+        rows: the rows of the table or view where it says so, of the partitions otherwise; None where nothing says.
+        seconds: how long its own statements took.
+        checks: the result of each check that ran, the last one of each.
+    """
+
+    planned: int
+    partitions: set[str | None] = field(default_factory=set)
+    rows: int | None = None
+    seconds: float = 0.0
+    checks: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Return whether all partitions are there."""
+        return len(self.partitions) >= self.planned
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One reason why something was not built.
+
+    Args:
+        what: the asset or the step.
+        reason: the message, whose first line says it.
+    """
+
+    what: str
+    reason: str
+
+
+class RunReport:
+    """Reads the events of a backfill's runs as they are stored.
+
+    Args:
+        instance: the Dagster instance.
+        backfill_id: the backfill.
+        plan: what it builds.
+    """
+
+    def __init__(self, instance: DagsterInstance, backfill_id: str, plan: BuildPlan) -> None:
+        self.assets = {key: AssetReport(planned=len(keys)) for key, keys in plan.partitions.items()}
+        self.failures: list[Failure] = []
+        self._instance = instance
+        self._filter = RunsFilter(tags={BACKFILL_TAG: backfill_id})
+        self._cursors: dict[str, str] = {}
+        self._partition_rows: dict[AssetKey, dict[str, int]] = defaultdict(dict)
+        self._step_began: dict[tuple[str, str], float] = {}
+        self._step_assets: dict[tuple[str, str], set[AssetKey]] = defaultdict(set)
+        self._timed: set[tuple[str, AssetKey]] = set()
+        self._explained: set[str] = set()
+
+    def update(self) -> bool:
+        """Read what was stored since the last call; return whether there was anything."""
+        news = False
+        records = self._instance.get_run_records(self._filter)
+        for record in records:
+            run_id = record.dagster_run.run_id
+            while True:
+                page = self._instance.get_records_for_run(run_id, self._cursors.get(run_id), _EVENTS, limit=1000)
+                self._cursors[run_id] = page.cursor
+                for stored in page.records:
+                    event = stored.event_log_entry.dagster_event
+                    if event:
+                        news = True
+                        self._take(run_id, event, stored.event_log_entry.timestamp)
+                if not page.has_more:
+                    break
+        return news
+
+    @property
+    def partitions_done(self) -> int:
+        """Return how many of the planned partitions are there."""
+        return sum(len(asset.partitions) for asset in self.assets.values())
+
+    @property
+    def assets_done(self) -> int:
+        """Return how many assets have all their partitions."""
+        return sum(asset.done for asset in self.assets.values())
+
+    @property
+    def checks(self) -> Sequence[bool]:
+        """Return the last result of each check that ran."""
+        return [passed for asset in self.assets.values() for passed in asset.checks.values()]
+
+    def to_json(self) -> str:
+        """Return the table and the failures for a machine."""
+        return json.dumps(
+            {
+                "assets": [
+                    {
+                        "key": key.to_user_string(),
+                        "partitions": len(asset.partitions),
+                        "planned": asset.planned,
+                        "rows": asset.rows,
+                        "seconds": round(asset.seconds, 3),
+                        "checks": {"passed": sum(asset.checks.values()), "all": len(asset.checks)},
+                    }
+                    for key, asset in self.assets.items()
+                ],
+                "failures": [{"what": failure.what, "reason": failure.reason} for failure in self.failures],
+            },
+            indent=1,
+        )
+
+    def _take(self, run_id: str, event: DagsterEvent, timestamp: float) -> None:
+        step = (run_id, event.step_key or "")
+        match event.event_type:
+            case DagsterEventType.STEP_START:
+                self._step_began[step] = timestamp
+            case DagsterEventType.ASSET_MATERIALIZATION:
+                self._take_materialization(step, event)
+            case DagsterEventType.ASSET_CHECK_EVALUATION:
+                check = event.asset_check_evaluation_data
+                self._asset(check.asset_key).checks[check.check_name] = check.passed
+                if not check.passed and check.severity.value == "ERROR":
+                    what = f"{check.asset_key.to_user_string()}: check {check.check_name}"
+                    self.failures.append(Failure(what, _check_reason(check.metadata)))
+            case DagsterEventType.STEP_FAILURE:
+                self._end_step(step, timestamp)
+                self.failures.append(Failure(event.step_key or "", _step_reason(event)))
+                self._explained.add(run_id)
+            case DagsterEventType.STEP_SUCCESS:
+                self._end_step(step, timestamp)
+            case DagsterEventType.RUN_SUCCESS:
+                self._explained.add(run_id)
+            # One that a step explains, or that had ended well when its process was killed, fails nothing else.
+            case DagsterEventType.RUN_FAILURE if run_id not in self._explained or self._has_open_steps(run_id):
+                self.failures.append(Failure(f"run {run_id[:8]}", event.message or "it failed"))
+            case DagsterEventType.RUN_CANCELED:
+                self.failures.append(Failure(f"run {run_id[:8]}", "it was canceled"))
+
+    def _take_materialization(self, step: tuple[str, str], event: DagsterEvent) -> None:
+        materialization = event.step_materialization_data.materialization
+        key, partition = materialization.asset_key, materialization.partition
+        asset = self._asset(key)
+        asset.partitions.add(partition)
+        self._step_assets[step].add(key)
+        metadata = {name: value.value for name, value in materialization.metadata.items()}
+        partition_rows = metadata.get("dagster/partition_row_count")
+        if isinstance(partition_rows, int) and partition is not None:
+            self._partition_rows[key][partition] = partition_rows
+            asset.rows = sum(self._partition_rows[key].values())
+        elif isinstance(rows := metadata.get("dagster/row_count"), int):
+            asset.rows = rows
+        duration = metadata.get("Execution Duration")
+        # A run over a range says the same duration on each of its partitions.
+        if isinstance(duration, (int, float)) and (step[0], key) not in self._timed:
+            self._timed.add((step[0], key))
+            asset.seconds += duration
+
+    def _end_step(self, step: tuple[str, str], timestamp: float) -> None:
+        assets = self._step_assets.get(step, set())
+        began = self._step_began.pop(step, None)
+        if len(assets) == 1 and began is not None:
+            (key,) = assets
+            if (step[0], key) not in self._timed:
+                self._asset(key).seconds += timestamp - began
+
+    def _has_open_steps(self, run_id: str) -> bool:
+        return any(run == run_id for run, _ in self._step_began)
+
+    def _asset(self, key: AssetKey) -> AssetReport:
+        return self.assets.setdefault(key, AssetReport(planned=0))
+
+
+def _step_reason(event: DagsterEvent) -> str:
+    """Return the message of the innermost cause, without the frames: the user's own error, or dbt's."""
+    data = event.step_failure_data
+    error = data.error
+    while error and error.cause:
+        error = error.cause
+    description = data.user_failure_data.description if data.user_failure_data else None
+    message = (description or (error and error.message) or event.message or "no reason was stored").strip()
+    _, found, of_dbt = message.partition(_DBT_ERRORS)
+    return of_dbt.strip() if found else message
+
+
+def _check_reason(metadata: Mapping[str, object]) -> str:
+    values = {name: getattr(value, "value", value) for name, value in metadata.items()}
+    shown = {name: value for name, value in values.items() if name in ("dagster_dbt/failed_row_count", "status")}
+    text = ", ".join(f"{name.removeprefix('dagster_dbt/')}: {value}" for name, value in shown.items())
+    return text or ", ".join(f"{name}: {value}" for name, value in list(values.items())[:3]) or "it failed"

@@ -1,0 +1,1 @@
+"""git, uv and dbt as commands, and what they print."""

@@ -1,0 +1,157 @@
+"""The parts of a deploy that need no processes: history, environment, units, and whose process a number is."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from click import ClickException
+from click.testing import CliRunner
+from dagster import DagsterInstance, DefaultRunLauncher
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+
+from headrace.cli.user_errors import UserError
+from headrace.deployed import launcher
+from headrace.installation.deploy_command import rollback
+from headrace.installation.history import History
+from headrace.installation.installation import Installation
+from headrace.installation.systemd import unit_of, units_of
+from headrace.releases.start import environment_of, read_environment
+from headrace.releases.variables import check_built_for
+
+UNITS = Path(launcher.__file__).parents[1] / "installation/process/systemd"
+
+
+def test_a_rollback_takes_the_last_release_away(tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    history = History(Installation(tmp_path), "shop")
+    for release in "abc":
+        history.add("deploy", release, server=f"shop-{release}")
+    history.add("refuse", "d", reason="it is bad")
+    assert history.serving() == ["a", "b", "c"]
+    history.add("rollback", "b", server="shop-4")
+    assert history.serving() == ["a", "b"]
+    history.add("deploy", "c", server="shop-5")
+    assert history.serving() == ["a", "b", "c"]
+
+
+def test_a_rollback_of_what_was_never_deployed_leaves_nothing() -> None:
+    with TemporaryDirectory(dir="/tmp") as made:  # sockets need a short path
+        folder = Installation.create(Path(made)).folder
+        result = CliRunner().invoke(rollback, ["nope", "--to", str(folder)])
+        assert (result.exit_code, result.output.count("\n")) == (2, 1)
+        assert "nope: nothing was deployed of it: there is nothing" in result.output
+        assert [*(folder / "locks").iterdir()] == []
+
+
+def test_half_a_line_of_history_is_none_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    history = History(Installation(tmp_path), "shop")
+    history.add("deploy", "a", server="shop-1")
+    with (tmp_path / "history/shop.jsonl").open("a") as file:
+        file.write('{"at": "2026-01')
+    history.add("deploy", "b", server="shop-2")
+    assert [entry.release for entry in history.entries()] == ["a", "b"]
+
+
+def test_the_environment_is_what_the_file_says(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("# a comment\n\nPASSWORD=a b$c'\"=%\nHEADRACE_LAKE=s3://lake\n")
+    (tmp_path / "release").mkdir()
+    found = environment_of(tmp_path, tmp_path / "release")
+    assert found["PASSWORD"] == "a b$c'\"=%"  # noqa: S105
+    assert found["HEADRACE_LAKE"] == "s3://lake"
+    assert found["DAGSTER_HOME"] == str(tmp_path / "dagster")
+    (tmp_path / "env").write_text("A=1\nPASSWORD\n")
+    with pytest.raises(ValueError, match="env: line 2: no NAME=VALUE"):
+        read_environment(tmp_path / "env")
+
+
+def test_a_manifest_is_refused_for_other_variables_and_no_secret_is_told(tmp_path: Path) -> None:
+    built = {"HEADRACE_LAKE": "/lake", "HEADRACE_START": None, "REGION": "eu"}
+    check_built_for(built, {"HEADRACE_LAKE": "/lake", "REGION": "eu", "OTHER": "1"}, tmp_path / "env")
+    with pytest.raises(ClickException) as refused:
+        check_built_for(built, {"HEADRACE_LAKE": "s3://me:secret@lake", "HEADRACE_START": "2024-01-01"}, Path("env"))
+    assert refused.value.message == (
+        "its manifest was built with HEADRACE_LAKE '/lake', not a secret, HEADRACE_START unset, not '2024-01-01', "
+        "REGION 'eu', not unset: build it with `--env-file env`, or correct that file"
+    )
+
+
+def test_an_installation_is_made_once_and_its_secrets_are_the_owners(tmp_path: Path) -> None:
+    if len(str(tmp_path)) > 60:
+        with pytest.raises(UserError, match="take a shorter folder"):
+            Installation.create(tmp_path / ("x" * 60))
+    folder = Path("/tmp") / f"hr-{os.getpid()}"  # noqa: S108 - sockets need a short path
+    try:
+        installation = Installation.create(folder)
+        assert (folder / "env").stat().st_mode & 0o077 == 0
+        (folder / "env").write_text("A=1\n")
+        (folder / "installation.toml").write_text("keep = 1\n")
+        Installation.create(folder)
+        assert (folder / "env").read_text() == "A=1\n"
+        with pytest.raises(UserError, match=r"installation.toml: keep: .*greater than or equal to 2"):
+            _ = Installation.at(installation.folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_units_are_named_by_role_and_server() -> None:
+    assert unit_of("sales-eu-12.server") == "headrace-server@sales-eu-12.service"
+    shown = (
+        "Id=headrace-server@sales-eu-12.service\nActiveState=active\nSubState=running\nMainPID=77\n\n"
+        "Id=headrace-server@sales-eu-11.service\nActiveState=deactivating\nSubState=stop-sigterm\nMainPID=66\n"
+    )
+    found = units_of(shown)
+    assert (found["sales-eu-12.server"].state, found["sales-eu-12.server"].pid) == ("running", 77)
+    assert found["sales-eu-11.server"].state == "stopping"
+    assert {path.name for path in UNITS.iterdir()} == {
+        *(f"headrace-{role}@.service" for role in ("server", "webserver", "daemon")),
+        "headrace-supervisor.service",
+    }
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    start.write_text("#!/bin/sh\n")
+    start.chmod(0o755)
+    for unit in UNITS.iterdir():
+        lines = unit.read_text().replace("User=headrace", "User=root").splitlines()
+        command = [f"ExecStart={start}" if line.startswith("ExecStart=") else line for line in lines]
+        (tmp_path / unit.name).write_text("\n".join(command))
+        instance = unit.name.replace("@.", "@shop-1.")
+        result = subprocess.run(
+            ["/usr/bin/systemd-analyze", "verify", str(tmp_path / instance)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        said = [line for line in result.stderr.splitlines() if "headrace" in line]
+        assert (result.returncode, said) == (0, []), result.stderr
+
+
+def test_a_number_is_the_process_that_had_it_when_it_said_so() -> None:
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        assert launcher._lives(child.pid, time.time())
+        assert not launcher._lives(child.pid, time.time() - 3600), "a later process has got the number"
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not launcher._lives(child.pid, time.time()), "a zombie is gone"
+    finally:
+        child.wait()
+    assert not launcher._lives(child.pid, time.time())
+
+
+def test_what_the_launcher_takes_of_dagster_is_there(tmp_path: Path) -> None:
+    assert issubclass(launcher.LocalRunLauncher, DefaultRunLauncher)
+    assert CheckRunHealthResult(WorkerStatus.FAILED, "gone").status == WorkerStatus.FAILED
+    (tmp_path / "dagster.yaml").write_text(
+        "telemetry: {enabled: false}\nrun_launcher: {module: headrace.deployed.launcher, class: LocalRunLauncher}\n"
+    )
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_launcher, launcher.LocalRunLauncher)
+        assert instance.run_launcher.supports_check_run_worker_health

@@ -1,0 +1,109 @@
+"""The adapter of Dagster's private daemons, over a code server that runs: it fails here if they move."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import AssetKey, DagsterInstance, DailyPartitionsDefinition
+
+from headrace.local_dagster.daemon import AssetNode, LocalDaemon
+from headrace.local_dagster.storage import create_storage
+
+LOCATION = """
+import dagster as dg
+
+days = dg.DailyPartitionsDefinition("2024-01-15")
+
+
+@dg.asset(key=["raw", "orders"], partitions_def=days)
+def raw_orders(): ...
+
+
+@dg.asset(deps=[raw_orders], is_virtual=True)
+def stg_orders(): ...
+
+
+@dg.asset(deps=[stg_orders, dg.AssetKey("elsewhere")], code_version="7")
+def orders(): ...
+
+
+defs = dg.Definitions([raw_orders, stg_orders, orders, dg.AssetSpec("nobody_makes_it")])
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    create_storage()
+    return tmp_path
+
+
+@pytest.fixture
+def workspace_file(home: Path) -> Iterator[Path]:
+    """Serve the location, and another port on which nobody listens."""
+    (home / "location.py").write_text(LOCATION)
+    port, dead = free_port(), free_port()
+    server = subprocess.Popen(
+        [
+            *(Path(sys.executable).parent / "dagster", "api", "grpc", "--python-file", home / "location.py"),
+            *("--host", "127.0.0.1", "--port", str(port), "--location-name", "shop"),
+        ],
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", port)):
+                assert server.poll() is None, "the code server ended"
+                assert time.monotonic() < deadline, "the code server does not serve"
+                time.sleep(0.1)
+        entries = [
+            {"grpc_server": {"host": "127.0.0.1", "port": port, "location_name": "shop"}},
+            {"grpc_server": {"host": "127.0.0.1", "port": dead, "location_name": "gone"}},
+        ]
+        file = home / "workspace.yaml"
+        file.write_text(yaml.safe_dump({"load_from": entries}))
+        yield file
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.mark.filterwarnings("ignore:Error loading repository location gone")
+@pytest.mark.slow
+def test_it_sees_the_graph_and_ticks(workspace_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with DagsterInstance.get() as instance, LocalDaemon.over(instance, workspace_file) as daemon:
+        assert [error.partition(":")[0] for error in daemon.load_errors()] == ["gone"]
+        raw = AssetKey(["raw", "orders"])
+        assert daemon.assets() == [
+            AssetNode(raw, "shop", frozenset(), DailyPartitionsDefinition("2024-01-15"), None, is_virtual=False),
+            AssetNode(AssetKey("stg_orders"), "shop", frozenset({raw}), None, None, is_virtual=True),
+            AssetNode(
+                AssetKey("orders"),
+                "shop",
+                frozenset({AssetKey("stg_orders"), AssetKey("elsewhere")}),
+                None,
+                "7",
+                is_virtual=False,
+            ),
+        ]
+        daemon.advance_backfills()
+        daemon.launch_queued_runs()
+    assert caplog.messages == []

@@ -1,0 +1,66 @@
+"""A run whose process was killed is ended and told, and its pool is free again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+
+from headrace.local_dagster.dead_runs import DeadRuns
+from headrace.main_job.plan import BuildPlan
+from headrace.main_job.report import BACKFILL_TAG, Failure, RunReport
+
+LOCATION = """
+import time
+import dagster as dg
+
+@dg.op(pool="one")
+def sleeps():
+    time.sleep(300)
+
+@dg.job(executor_def=dg.in_process_executor)
+def sleep():
+    sleeps()
+
+defs = dg.Definitions(jobs=[sleep])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_failed_and_its_slot_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/dagster.yaml").write_text(
+        "telemetry: {enabled: false}\nconcurrency: {pools: {granularity: op, default_limit: 1}}\n"
+    )
+    (tmp_path / "location.py").write_text(LOCATION)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-f", str(tmp_path / "location.py"), "-j", "sleep"]
+    command += ["--tags", json.dumps({BACKFILL_TAG: "of-the-test"})]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with DagsterInstance.get() as instance:
+        deadline = time.monotonic() + 60
+        while not instance.event_log_storage.get_concurrency_run_ids():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        (run,) = instance.get_runs()
+        DeadRuns(instance).mend()
+        assert instance.get_run_by_id(run.run_id).status == DagsterRunStatus.STARTED  # type: ignore[union-attr]
+
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        DeadRuns(instance).mend()
+        ended = instance.get_run_by_id(run.run_id)
+        assert ended is not None
+        assert ended.status == DagsterRunStatus.FAILURE
+        report = RunReport(instance, "of-the-test", BuildPlan({}, {}))
+        report.update()
+        assert report.failures == [
+            Failure(f"run {run.run_id[:8]}", f"its process, {process.pid}, is gone: it was killed")
+        ]
+        assert not instance.event_log_storage.get_concurrency_run_ids()
