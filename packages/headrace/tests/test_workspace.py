@@ -53,7 +53,11 @@ def test_a_workspace_is_found_from_within(root: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(inside)
     workspace = Workspace.find({})
     assert workspace.root == root
-    assert workspace.locations == {"shop": "shop.definitions", "plain.definitions": "plain.definitions"}
+    assert {name: entry.module for name, entry in workspace.locations.items()} == {
+        "shop": "shop.definitions",
+        "plain.definitions": "plain.definitions",
+        "grpc:elsewhere:4000": None,
+    }
     assert workspace.start == date(2024, 1, 1)
     assert (
         workspace.environment().items()

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import yaml
-
 from headrace.cli.user_errors import UserError
+from headrace.workspace_file import Entry, read_workspace_file, root_above
 
 DEFAULT_START = "2024-01-01"
 
@@ -31,7 +30,7 @@ class Workspace:
 
     Args:
         root: the folder of `workspace.yaml`.
-        locations: the module of each code location, by its name.
+        locations: the code locations of `workspace.yaml`, by their names.
         exports: the folder of the source's export files.
         lake: the lake's folder or fsspec URL.
         warehouse: the DuckDB file of the analytics location.
@@ -40,7 +39,7 @@ class Workspace:
     """
 
     root: Path
-    locations: Mapping[str, str]
+    locations: Mapping[str, Entry]
     exports: Path
     lake: str
     warehouse: Path
@@ -52,12 +51,9 @@ class Workspace:
         """Return the workspace at or above the current folder, with the paths that the environment says.
 
         Raises:
-            UserError: there is no workspace, or `HEADRACE_START` is not a date.
+            UserError: there is no workspace, its `workspace.yaml` is broken, or `HEADRACE_START` is not a date.
         """
-        here = Path.cwd()
-        root = next((folder for folder in (here, *here.parents) if (folder / "workspace.yaml").is_file()), None)
-        if root is None:
-            raise UserError(f"no folder at or above {here} holds workspace.yaml: go to a Headrace workspace")
+        root = root_above(Path.cwd())
         state = Path(environment.get("HEADRACE_STATE") or root / ".headrace").absolute()
         lake = environment.get("HEADRACE_LAKE") or str(state / "lake")
         start = environment.get("HEADRACE_START") or DEFAULT_START
@@ -67,7 +63,7 @@ class Workspace:
             raise UserError(f"HEADRACE_START: {start!r} is not an ISO date; write it like 2024-01-01") from None
         return cls(
             root=root,
-            locations=_locations(root),
+            locations={entry.name: entry for entry in read_workspace_file(root)},
             exports=Path(environment.get("HEADRACE_EXPORTS") or state / "exports").absolute(),
             lake=lake if "://" in lake else str(Path(lake).absolute()),
             warehouse=Path(environment.get("HEADRACE_WAREHOUSE") or state / "warehouse.duckdb").absolute(),
@@ -109,10 +105,3 @@ class Workspace:
         config = self.dagster_home / "dagster.yaml"
         if not config.exists():
             config.write_text(_INSTANCE_CONFIG)
-
-
-def _locations(root: Path) -> Mapping[str, str]:
-    """Return the code locations of `workspace.yaml`, the file that `dagster` commands read."""
-    entries = yaml.safe_load((root / "workspace.yaml").read_text())["load_from"]
-    modules = [entry["python_module"] for entry in entries if "python_module" in entry]
-    return {module.get("location_name", module["module_name"]): module["module_name"] for module in modules}

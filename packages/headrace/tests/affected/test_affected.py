@@ -278,10 +278,10 @@ def test_a_location_of_an_unknown_member_is_deployed_with_any(monorepo: Monorepo
     monorepo.commit()
     monorepo.write("packages/alone/src/alone/rows.py")
     monorepo.commit()
-    assert monorepo.affected()["deploy"] == ["elsewhere/serve.py", "remote"]
+    assert monorepo.affected()["deploy"] == ["remote", "serve.py"]
     monorepo.write("projects/shop/serve.py")
     monorepo.commit()
-    assert monorepo.affected()["deploy"] == ["elsewhere/serve.py", "remote", "shop_file"]
+    assert monorepo.affected()["deploy"] == ["remote", "serve.py", "shop_file"]
     monorepo.write("docs/guide.md", "words\n")
     monorepo.commit()
     assert monorepo.affected()["deploy"] == []

@@ -1,5 +1,6 @@
 """Runs that are forks: what they are forks of, how they end, and where the launcher stays Dagster's own."""
 
+import json
 import os
 import signal
 import socket
@@ -110,7 +111,10 @@ class Served:
     @property
     def forking(self) -> dict[str, str]:
         """Return the environment of a process that forks its runs."""
-        return {"HEADRACE_PRELOADED_LOCATIONS": "shop", "HEADRACE_FORKED_RUNS_LOG": str(self.home / "runs.log")}
+        return {
+            "HEADRACE_PRELOADED_LOCATIONS": json.dumps({"shop": "shop"}),
+            "HEADRACE_FORKED_RUNS_LOG": str(self.home / "runs.log"),
+        }
 
     def run(self) -> tuple[int, int, int]:
         """Return the process, the parent and the session of the run, once it works."""

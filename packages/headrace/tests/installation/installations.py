@@ -161,7 +161,7 @@ class Host:
             (Path(made) / f"{location}.py").write_text(code)
             subprocess.run(
                 [
-                    *(sys.executable, str(LOCATION_SCRIPT), "--location", location, "--module", location),
+                    *(sys.executable, str(LOCATION_SCRIPT), "--location", location, "--module-name", location),
                     *("--working-directory", made, "--root", made, "--out", str(out)),
                 ],
                 check=False,

@@ -3,15 +3,12 @@
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from click import ClickException
 from click.testing import CliRunner
-from dagster import DagsterInstance, DefaultRunLauncher
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 from headrace.cli.user_errors import UserError
 from headrace.deployed import launcher
@@ -131,27 +128,3 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
         )
         said = [line for line in result.stderr.splitlines() if "headrace" in line]
         assert (result.returncode, said) == (0, []), result.stderr
-
-
-def test_a_number_is_the_process_that_had_it_when_it_said_so() -> None:
-    child = subprocess.Popen(["/bin/sleep", "60"])
-    try:
-        assert launcher._lives(child.pid, time.time())
-        assert not launcher._lives(child.pid, time.time() - 3600), "a later process has got the number"
-        child.kill()
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert not launcher._lives(child.pid, time.time()), "a zombie is gone"
-    finally:
-        child.wait()
-    assert not launcher._lives(child.pid, time.time())
-
-
-def test_what_the_launcher_takes_of_dagster_is_there(tmp_path: Path) -> None:
-    assert issubclass(launcher.LocalRunLauncher, DefaultRunLauncher)
-    assert CheckRunHealthResult(WorkerStatus.FAILED, "gone").status == WorkerStatus.FAILED
-    (tmp_path / "dagster.yaml").write_text(
-        "telemetry: {enabled: false}\nrun_launcher: {module: headrace.deployed.launcher, class: LocalRunLauncher}\n"
-    )
-    with DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert isinstance(instance.run_launcher, launcher.LocalRunLauncher)
-        assert instance.run_launcher.supports_check_run_worker_health

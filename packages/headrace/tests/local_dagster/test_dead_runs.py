@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
+from dagster._core.events import EngineEventData
 
 from headrace.local_dagster.dead_runs import DeadRuns
 from headrace.main_job.plan import BuildPlan
@@ -64,3 +66,43 @@ def test_a_killed_run_is_failed_and_its_slot_is_free(tmp_path: Path, monkeypatch
             Failure(f"run {run.run_id[:8]}", f"its process, {process.pid}, is gone: it was killed")
         ]
         assert not instance.event_log_storage.get_concurrency_run_ids()
+
+
+def test_a_run_whose_number_is_another_process_by_now_is_failed_and_its_slot_is_free(tmp_path: Path) -> None:
+    """After a reboot the number of a dead run is that of some process, which then stood for it for ever."""
+    (tmp_path / "dagster.yaml").write_text(
+        "telemetry: {enabled: false}\nconcurrency: {pools: {granularity: op, default_limit: 1}}\n"
+    )
+
+    @dg.job
+    def sleep() -> None:
+        pass
+
+    other = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        with DagsterInstance.from_config(str(tmp_path)) as instance:
+            run = instance.create_run_for_job(sleep, status=DagsterRunStatus.STARTED)
+            before_the_reboot = time.time() - 3600
+            instance.handle_new_event(_started(run.run_id, other.pid, before_the_reboot))
+            instance.event_log_storage.initialize_concurrency_limit_to_default("one")
+            instance.event_log_storage.claim_concurrency_slot("one", run.run_id, "sleeps")
+            assert instance.event_log_storage.get_concurrency_run_ids() == {run.run_id}
+
+            DeadRuns(instance).mend()
+            ended = instance.get_run_by_id(run.run_id)
+            assert ended is not None
+            assert ended.status == DagsterRunStatus.FAILURE
+            assert not instance.event_log_storage.get_concurrency_run_ids()
+    finally:
+        other.kill()
+        other.wait()
+
+
+def _started(run_id: str, pid: int, at: float) -> dg.EventLogEntry:
+    """Return the event by which a run says what process it is."""
+    event = dg.DagsterEvent(
+        event_type_value="ENGINE_EVENT", job_name="sleep", event_specific_data=EngineEventData.in_process(pid)
+    )
+    return dg.EventLogEntry(
+        error_info=None, level=20, user_message="", run_id=run_id, timestamp=at, job_name="sleep", dagster_event=event
+    )

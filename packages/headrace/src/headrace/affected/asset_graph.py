@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from headrace.locations.describe import LocationEntry, describe
+from headrace.locations.describe import describe
 from headrace.workspace import Workspace
+from headrace.workspace_file import Entry
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class AssetGraph:
 
     @classmethod
     def load(
-        cls, workspace: Workspace, entries: Sequence[LocationEntry], environment: Mapping[str, str] | None = None
+        cls, workspace: Workspace, entries: Sequence[Entry], environment: Mapping[str, str] | None = None
     ) -> "AssetGraph":
         """Return the graph of these locations, each loaded by its own interpreter.
 

@@ -8,9 +8,10 @@ import click
 from headrace.affected.data import Revisions, affected_data
 from headrace.affected.members import Difference, touched
 from headrace.affected.report import Affected, as_github, as_json, as_text
-from headrace.affected.workspace_revision import LOCK, WORKSPACE
+from headrace.affected.workspace_revision import LOCK
 from headrace.cli.user_errors import OneLineCommand, UserError
 from headrace.tools.git import WORKING_TREE, Repository
+from headrace.workspace_file import WORKSPACE, root_above
 
 DEFAULT_BASE = "origin/main"
 
@@ -60,7 +61,7 @@ def affected_by(
         UserError: there is no such revision, or no workspace.
         click.ClickException: dbt or a location fails.
     """
-    root = _root()
+    root = root_above(Path.cwd(), (WORKSPACE, LOCK))
     repository = Repository(root)
     head_commit = repository.commit(head)
     base_commit = repository.commit(base) if base else repository.merge_base(DEFAULT_BASE, head)
@@ -94,11 +95,3 @@ def _answer(revisions: Revisions, purpose: Purpose | None) -> Affected:
         contracts=bool(locations) or "headrace" in deployed,
         reasons=members,
     )
-
-
-def _root() -> Path:
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / WORKSPACE).is_file() or (folder / LOCK).is_file():
-            return folder
-    raise UserError(f"no folder at or above {here} holds {WORKSPACE} or {LOCK}: go to a Headrace workspace")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,12 +22,13 @@ from headrace.affected.dbt_changes import (
     is_engine_changed,
 )
 from headrace.affected.members import Chain, Difference
-from headrace.affected.workspace_revision import LOCK, WORKSPACE
+from headrace.affected.workspace_revision import LOCK
 from headrace.cli.user_errors import UserError
-from headrace.locations.describe import LocationEntry, location_entries
+from headrace.locations.describe import loadable
 from headrace.tools.dbt import Dbt
 from headrace.tools.git import WORKING_TREE, Repository
 from headrace.workspace import Workspace
+from headrace.workspace_file import WORKSPACE, read_workspace_file
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,11 @@ def affected_data(
     if difference.head.locations is None:
         raise click.ClickException(f"{revisions.repository.root / WORKSPACE}: no list of code locations: mend it")
     with _checked_out(difference, revisions) as (root, environment), ThreadPoolExecutor() as pool:
-        entries = location_entries(root)
-        workspace = replace(Workspace.find(), root=root)
-        loading = pool.submit(AssetGraph.load, workspace, list(entries.values()), environment)
+        locations = {entry.name: entry for entry in read_workspace_file(root)}
+        workspace = replace(Workspace.find(), root=root, locations=locations)
+        loading = pool.submit(AssetGraph.load, workspace, list(loadable(workspace).values()), environment)
         nodes = [
-            nodes_of(project, difference, revisions, root, dbt_of(project, difference, revisions, entries))
+            nodes_of(project, difference, revisions, root, dbt_of(project, difference, workspace, revisions))
             for project in waiting
         ]
         graph = loading.result()
@@ -151,17 +153,19 @@ def nodes_of(project: DbtProject, difference: Difference, revisions: Revisions, 
     return affected_nodes(project, comparison, dbt, everything=everything)
 
 
-def dbt_of(
-    project: DbtProject, difference: Difference, revisions: Revisions, entries: Mapping[str, LocationEntry]
-) -> Dbt:
+def dbt_of(project: DbtProject, difference: Difference, workspace: Workspace, revisions: Revisions) -> Dbt:
     """Return the dbt command of the locations that a project belongs to.
 
     Raises:
         UserError: there is none.
     """
     names = {location.name for location in difference.locations if location.member in project.members}
-    executable = _executable([entry for name, entry in entries.items() if name in names])
-    return Dbt(executable, revisions.repository.root)
+    pythons = {
+        name: entry.python(workspace.root, sys.executable)
+        for name, entry in loadable(workspace).items()
+        if name in names
+    }
+    return Dbt(_executable(pythons), revisions.repository.root)
 
 
 def _is_engine_changed(difference: Difference, project: DbtProject) -> bool:
@@ -171,12 +175,12 @@ def _is_engine_changed(difference: Difference, project: DbtProject) -> bool:
     return difference.lock_changed and is_engine_changed(base, head, project.members)
 
 
-def _executable(entries: Collection[LocationEntry]) -> Path:
+def _executable(pythons: Mapping[str, str]) -> Path:
     """Return dbt beside the interpreter of a location, or else on PATH."""
-    beside = (Path(entry.interpreter).parent / "dbt" for entry in entries if os.sep in entry.interpreter)
+    beside = (Path(python).parent / "dbt" for python in pythons.values() if os.sep in python)
     found = next((path for path in beside if path.is_file()), None) or shutil.which("dbt")
     if found is None:
-        names = ", ".join(entry.name for entry in entries)
+        names = ", ".join(pythons)
         raise UserError(f"dbt is neither beside the interpreter of {names} nor on PATH: install what it depends on")
     return Path(found)
 

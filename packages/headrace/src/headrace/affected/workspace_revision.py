@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import yaml
-
 from headrace.affected.file_owners import Owners, Rules, claims_of, parsed, rules_of
 from headrace.cli.user_errors import UserError
 from headrace.tools.git import Repository
 from headrace.tools.uv_lock import Lock, LockError
+from headrace.workspace_file import WORKSPACE, parse_workspace_file
 
 LOCK = "uv.lock"
 PYPROJECT = "pyproject.toml"
-WORKSPACE = "workspace.yaml"
 
 
 @dataclass(frozen=True)
@@ -101,17 +99,15 @@ def _locations(
     text: str, folders: Mapping[str, str], pyprojects: Mapping[str, Mapping[str, Any]]
 ) -> Sequence[Location] | None:
     try:
-        entries = [(kind, said) for entry in yaml.safe_load(text)["load_from"] for kind, said in entry.items()]
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        entries = parse_workspace_file(text, WORKSPACE)
+    except UserError:
         return None
     modules = {_module(name, pyprojects[name]): name for name in folders}
     locations = []
-    for kind, said in entries:
-        options = said if isinstance(said, dict) else {}
-        target = str(options.get("module_name") or options.get("package_name") or options.get("relative_path") or said)
-        inside = (name for name, folder in folders.items() if folder != "." and target.startswith(f"{folder}/"))
-        member = next(inside, None) if kind == "python_file" else modules.get(target.partition(".")[0])
-        locations.append(Location(str(options.get("location_name") or target), member))
+    for entry in entries:
+        inside = (name for name, folder in folders.items() if folder != "." and entry.target.startswith(f"{folder}/"))
+        member = modules.get(entry.module.partition(".")[0]) if entry.module else next(inside, None)
+        locations.append(Location(entry.name, member))
     return locations
 
 

@@ -11,8 +11,9 @@ from headrace.contracts.check import Finding, check_together
 from headrace.contracts.contract import parse_contract, read_contracts
 from headrace.contracts.deploys import check_against
 from headrace.contracts.export import contracts_of, export_contracts
-from headrace.locations.describe import LocationEntry, location_entries
+from headrace.locations.describe import loadable
 from headrace.workspace import Workspace
+from headrace.workspace_file import WORKSPACE, Entry
 
 
 @click.group("contract", cls=OneLineGroup)
@@ -66,16 +67,16 @@ def check(*, locations: tuple[str, ...], against: Path | None, output: str) -> N
         raise click.exceptions.Exit(1)
 
 
-def _chosen(workspace: Workspace, names: tuple[str, ...]) -> list[LocationEntry]:
+def _chosen(workspace: Workspace, names: tuple[str, ...]) -> list[Entry]:
     """Return the locations of these names, all where there are none.
 
     Raises:
         UserError: there is no location of a name.
     """
-    entries = location_entries(workspace.root)
+    entries = loadable(workspace)
     for name in names:
         if name not in entries:
-            raise UserError(f"{name}: no location of {workspace.root / 'workspace.yaml'}: it has {', '.join(entries)}")
+            raise UserError(f"{name}: no location of {workspace.root / WORKSPACE}: it has {', '.join(entries)}")
     return [entries[name] for name in names or entries]
 
 

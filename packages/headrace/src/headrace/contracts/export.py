@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from headrace.contracts.contract import Contract, parse_contract
-from headrace.locations.describe import LocationEntry, describe
+from headrace.locations.describe import describe
 from headrace.workspace import Workspace
+from headrace.workspace_file import Entry
 
 
-def export_contracts(workspace: Workspace, entries: Sequence[LocationEntry]) -> Mapping[str, str]:
+def export_contracts(workspace: Workspace, entries: Sequence[Entry]) -> Mapping[str, str]:
     """Return the contract of each location as the JSON of `locations/script.py`.
 
     Raises:
@@ -16,7 +17,7 @@ def export_contracts(workspace: Workspace, entries: Sequence[LocationEntry]) -> 
     return describe(workspace, entries, "contract")
 
 
-def contracts_of(workspace: Workspace, entries: Sequence[LocationEntry]) -> Sequence[Contract]:
+def contracts_of(workspace: Workspace, entries: Sequence[Entry]) -> Sequence[Contract]:
     """Return the contract of each location.
 
     Raises:

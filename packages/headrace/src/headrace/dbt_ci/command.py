@@ -24,7 +24,6 @@ from headrace.dbt_ci.report import Report, as_json
 from headrace.dbt_ci.tables import as_lines, as_markdown, as_table
 from headrace.dbt_ci.warehouse import SCRATCH, open_warehouse
 from headrace.dbt_ci.windows import window_of
-from headrace.locations.describe import location_entries
 from headrace.tools.dbt import Dbt, read_manifest
 from headrace.tools.git import WORKING_TREE, Repository
 from headrace.workspace import Workspace
@@ -165,7 +164,7 @@ def _project(
     if len(projects) != 1:
         names = ", ".join(project.folder for project in projects) or "none"
         raise UserError(f"{workspace.root}: one dbt project of a code location is needed, found {names}: see --project")
-    dbt_ = dbt_of(projects[0], difference, revisions, location_entries(workspace.root))
+    dbt_ = dbt_of(projects[0], difference, workspace, revisions)
     return projects[0], difference, revisions, dbt_
 
 

@@ -10,9 +10,10 @@ Adapter of private Dagster modules: `dagster api execute_run` is how Dagster's l
 public only as a command. `tests/deployed/test_forked_launcher.py` fails if it moves.
 """
 
+import json
 import multiprocessing
 import os
-from collections.abc import Collection
+from collections.abc import Mapping
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import cast
@@ -25,20 +26,21 @@ from dagster._grpc.types import ExecuteRunArgs
 from headrace.deployed.launcher import LocalRunLauncher
 
 LOCATIONS = "HEADRACE_PRELOADED_LOCATIONS"
-"""The environment variable that names the modules of the locations, with commas between."""
+"""The environment variable with the locations whose runs are forked, as JSON: the module of each, null for a file."""
 
 _LOG = "HEADRACE_FORKED_RUNS_LOG"
 _PRELOADED = "headrace.deployed.preloaded_locations"
 
 
-def fork_runs(modules: Collection[str], log: Path) -> None:
+def fork_runs(locations: Mapping[str, str | None], log: Path) -> None:
     """Let this process, and those that it starts from now on, fork the runs that they launch; loads nothing yet.
 
     Args:
-        modules: the modules of the code locations.
+        locations: the code locations that this command serves with its own interpreter, with the module of each; None
+            for one that is a file, whose runs load it.
         log: the file to which runs write what they print.
     """
-    os.environ[LOCATIONS] = ",".join(modules)
+    os.environ[LOCATIONS] = json.dumps(dict(locations))
     os.environ[_LOG] = str(log)
 
 
@@ -48,13 +50,20 @@ def start_loading() -> None:
     forkserver.ensure_running()
 
 
+def forked_locations() -> Mapping[str, str | None]:
+    """Return the locations whose runs this process forks, with the module of each; none unless it was told to."""
+    found: Mapping[str, str | None] = json.loads(os.environ.get(LOCATIONS, "{}"))
+    return found
+
+
 class ForkedRunLauncher(LocalRunLauncher):
     """Forks a run where the process was told to; elsewhere starts it as Dagster does."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
         """Start the run of the context."""
         origin, run = context.job_code_origin, context.dagster_run
-        if LOCATIONS not in os.environ or origin is None:
+        remote = run.remote_job_origin
+        if origin is None or remote is None or remote.location_name not in forked_locations():
             super().launch_run(context)
             return
         arguments = serialize_value(ExecuteRunArgs(origin, run.run_id, self._instance.get_ref()))

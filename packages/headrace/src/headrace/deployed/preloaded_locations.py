@@ -1,10 +1,9 @@
 """Imported by the process that runs are forked from (`forked_launcher`): loads what every run would load."""
 
-import os
 from contextlib import suppress
 from importlib import import_module
 
-from headrace.deployed.forked_launcher import LOCATIONS
+from headrace.deployed.forked_launcher import forked_locations
 
 # What a run imports besides the definitions.
 _OF_RUNS = (
@@ -12,7 +11,7 @@ _OF_RUNS = (
     *("dagster._core.storage.schedules", "dbt.cli.main", "dbt.task.build", "dbt.adapters.duckdb"),
 )
 
-for _name in (*_OF_RUNS, *filter(None, os.environ.get(LOCATIONS, "").split(","))):
+for _name in (*_OF_RUNS, *filter(None, forked_locations().values())):
     # What does not load is told by the server of the location, and by the run that needs it.
     with suppress(Exception):
         _definitions = getattr(import_module(_name), "defs", None)

@@ -85,7 +85,7 @@ def loaded_contract(installation: Installation, folder: Path, release: Release) 
         done = _run(
             installation,
             folder,
-            *(str(LOCATION_SCRIPT), "--location", release.location, "--module", release.info.module or ""),
+            *(str(LOCATION_SCRIPT), "--location", release.location, "--module-name", release.info.module or ""),
             *("--working-directory", str(folder), "--root", str(folder), "--out", str(out)),
         )
         if done.returncode:

@@ -1,5 +1,7 @@
 """The processes of a local Dagster: a code server for each location, and the webserver in front of them."""
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +18,7 @@ import yaml
 from headrace.cli.user_errors import UserError
 from headrace.tools.python_traces import error_of
 from headrace.workspace import Workspace
+from headrace.workspace_file import WORKSPACE, Entry
 
 _HOST = "127.0.0.1"
 _STARTUP_SECONDS = 120
@@ -39,8 +42,8 @@ class Servers:
 def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]:
     """Start a code server for each location, all at once, and the webserver; stop them at the end.
 
-    All listen on loopback, and have the environment of this process: see `Workspace.enter`. Their output goes to files
-    in the workspace's logs folder.
+    A location that `workspace.yaml` names as a server is used where it runs. The others listen on loopback, and have
+    the environment of this process: see `Workspace.enter`. Their output goes to files in the workspace's logs folder.
 
     Args:
         workspace: the workspace.
@@ -58,9 +61,13 @@ def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]
     with _processes() as running:
         servers = []
         entries = []
-        for name, module in workspace.locations.items():
+        for name, entry in workspace.locations.items():
+            if entry.kind == "grpc_server":
+                entries.append({"grpc_server": {**entry.server, "location_name": name}})
+                continue
             code_port = _free_port()
-            command = ["dagster", "api", "grpc", "-m", module, "--location-name", name, *_address(code_port)]
+            command = [*_dagster(entry, workspace), "api", "grpc", *entry.arguments(workspace.root)]
+            command += ["--location-name", name, *_address(code_port)]
             servers.append((_start(name, command, workspace, running), code_port))
             entries.append({"grpc_server": {"host": _HOST, "port": code_port, "location_name": name}})
         workspace_file = workspace.logs / "workspace.yaml"
@@ -68,7 +75,7 @@ def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]
         for server, code_port in servers:
             server.wait_until_served(code_port)
         web_port = port or _free_port()
-        command = ["dagster-webserver", "-w", str(workspace_file), *_address(web_port)]
+        command = [_own("dagster-webserver"), "-w", str(workspace_file), *_address(web_port)]
         _start("webserver", command, workspace, running).wait_until_served(web_port)
         yield Servers(f"http://{_HOST}:{web_port}", workspace_file)
 
@@ -77,7 +84,7 @@ def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]
 def running_daemon(workspace: Workspace, servers: Servers) -> Iterator[None]:
     """Run Dagster's daemon beside running servers, for schedules, sensors and what the UI launches."""
     with _processes() as running:
-        _start("daemon", ["dagster-daemon", "run", "-w", str(servers.workspace_file)], workspace, running)
+        _start("daemon", [_own("dagster-daemon"), "run", "-w", str(servers.workspace_file)], workspace, running)
         yield
 
 
@@ -121,11 +128,32 @@ def _processes() -> Iterator[list[subprocess.Popen[bytes]]]:
                 process.wait()
 
 
+def _dagster(entry: Entry, workspace: Workspace) -> Sequence[str]:
+    """Return Dagster's command beside the interpreter that loads a location.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not entry.executable_path:
+        return [_own("dagster")]
+    python = shutil.which(entry.python(workspace.root, sys.executable))
+    command = Path(python).with_name("dagster") if python else None
+    if command is None or not command.is_file():
+        raise UserError(
+            f"{workspace.root / WORKSPACE}: {entry.name}: no `dagster` beside {entry.executable_path}: install it there"
+        )
+    return [str(command)]
+
+
+def _own(command: str) -> str:
+    return str(Path(sys.executable).with_name(command))
+
+
 def _start(name: str, command: Sequence[str], workspace: Workspace, running: list[subprocess.Popen[bytes]]) -> _Server:
-    log_file = workspace.logs / f"{name}.log"
+    log_file = workspace.logs / f"{name.replace(os.sep, '_')}.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - Dagster's own commands, of this environment
-            [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+            command,
             stdout=log,
             stderr=subprocess.STDOUT,
             # Its own session: a Ctrl-C at the terminal is the command's to answer, in the right order.

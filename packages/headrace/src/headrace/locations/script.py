@@ -49,6 +49,7 @@ if __name__ == "__main__" and sys.path[0] == str(Path(__file__).parent):
     del sys.path[0]
 
 import dagster as dg
+from dagster.components import load_defs
 from dagster.components.definitions import LazyDefinitions
 
 if TYPE_CHECKING:
@@ -267,22 +268,29 @@ _DESCRIPTIONS = {"contract": Location.contract, "assets": Location.assets}
 def main() -> None:
     """Load the location that the arguments name, and write its description to `--out`."""
     parser = argparse.ArgumentParser()
-    for option in ("--location", "--module", "--file", "--attribute", "--working-directory", "--root", "--out"):
+    for option in ("--location", "--attribute", "--working-directory", "--root", "--out"):
+        parser.add_argument(option)
+    # What to load, in the words of `dagster api grpc`.
+    for option in ("--module-name", "--package-name", "--python-file", "--autoload-defs-module-name"):
         parser.add_argument(option)
     parser.add_argument("--describe", choices=_DESCRIPTIONS, default="contract")
     arguments = parser.parse_args()
     sys.path.insert(0, arguments.working_directory)
-    if arguments.file:
-        name = Path(arguments.file).stem
-        spec = importlib.util.spec_from_file_location(name, arguments.file)
+    if arguments.python_file:
+        name = Path(arguments.python_file).stem
+        spec = importlib.util.spec_from_file_location(name, arguments.python_file)
         assert spec is not None  # noqa: S101 - a path that ends in .py has a loader
         assert spec.loader is not None  # noqa: S101
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
     else:
-        module = importlib.import_module(arguments.module)
-    repository = loaded(module, arguments.attribute)
+        named = arguments.module_name or arguments.package_name or arguments.autoload_defs_module_name
+        module = importlib.import_module(named)
+    if arguments.autoload_defs_module_name:
+        repository = load_defs(module).get_repository_def()
+    else:
+        repository = loaded(module, arguments.attribute)
     location = Location(arguments.location, repository, Path(arguments.root), module.__file__)
     text = json.dumps(_DESCRIPTIONS[arguments.describe](location), indent=2, ensure_ascii=False)
     Path(arguments.out).write_text(f"{text}\n", encoding="utf-8")

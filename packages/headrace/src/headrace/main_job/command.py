@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 
@@ -52,7 +52,7 @@ def run(
     workspace.enter()
     start, end = _days(workspace, first and first.date(), last and last.date(), console)
     create_storage()
-    fork_runs(workspace.locations.values(), workspace.logs / "runs.log")
+    fork_runs(_forked(workspace), workspace.logs / "runs.log")
     began = time.monotonic()
     with (
         _alone(workspace),
@@ -142,6 +142,15 @@ def _print_failures(report: RunReport, console: Console) -> bool:
     if missing:
         console.print(f"not complete: {', '.join(key.to_user_string() for key in missing)}")
     return bool(report.failures or missing)
+
+
+def _forked(workspace: Workspace) -> Mapping[str, str | None]:
+    """Return the locations that this interpreter serves; another one's code is not loaded here."""
+    return {
+        name: entry.module
+        for name, entry in workspace.locations.items()
+        if entry.kind != "grpc_server" and not entry.executable_path
+    }
 
 
 @contextmanager

@@ -91,7 +91,7 @@ class OwnEnvironment:
         self._run(
             [
                 *(str(self._venv / "bin" / "python"), script.__file__, "--location", subject.location),
-                *("--module", str(subject.module), "--working-directory", str(self.folder)),
+                *("--module-name", str(subject.module), "--working-directory", str(self.folder)),
                 *("--root", str(self.folder), "--out", str(out)),
             ],
             f"{subject.location} does not load",

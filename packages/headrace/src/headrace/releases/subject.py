@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import yaml
-
 from headrace.affected.dbt_changes import PROJECT
-from headrace.affected.workspace_revision import LOCK, WORKSPACE, WorkspaceRevision
+from headrace.affected.workspace_revision import LOCK, WorkspaceRevision
 from headrace.cli.user_errors import UserError
 from headrace.releases.release import PLATFORM
 from headrace.tools.git import WORKING_TREE, Repository
 from headrace.tools.uv_lock import Closure
+from headrace.workspace_file import WORKSPACE, Entry, parse_workspace_file
 
 PLATFORM_MEMBER = "headrace"
 """Its dependencies are the webserver, the daemon and what keeps their processes."""
@@ -81,17 +80,21 @@ def _modules(repository: Repository, commit: str | None) -> dict[str, str]:
     """Return the module of each location that is one: others can not be installed.
 
     Raises:
-        UserError: the workspace file is not to be read.
+        UserError: the workspace file is not to be read, or names an attribute, which no release keeps.
     """
     text = repository.texts(commit, [WORKSPACE]).get(WORKSPACE, "load_from: []")
-    try:
-        entries = [entry["python_module"] for entry in yaml.safe_load(text)["load_from"] if "python_module" in entry]
-        options = [{"module_name": entry} if isinstance(entry, str) else entry for entry in entries]
-        return {str(said.get("location_name", said["module_name"])): str(said["module_name"]) for said in options}
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+    entries = parse_workspace_file(text, f"{WORKSPACE} at {(commit or 'present')[:12]}")
+    modules = [entry for entry in entries if entry.kind == "python_module"]
+    return {entry.name: _whole(entry) for entry in modules}
+
+
+def _whole(entry: Entry) -> str:
+    if entry.attribute:
         raise UserError(
-            f"{WORKSPACE} at {(commit or 'present')[:12]}: no list of code locations: mend it, and commit it"
-        ) from None
+            f"{entry.name}: {WORKSPACE} names its attribute {entry.attribute}, and a release serves a module: "
+            "give the module one entry point, and name no attribute"
+        )
+    return entry.target
 
 
 def _unknown(repository: Repository, location: str, short: str, known: Sequence[str]) -> UserError:
