@@ -43,6 +43,8 @@ defs = dg.Definitions(assets=[sales], jobs=[sleep])
 _COMMANDS = """\
 [console_scripts]
 dagster = dagster._cli:main
+headrace = headrace.cli.main:main
+supervisord = supervisor.supervisord:main
 dagster-daemon = dagster._daemon.cli:main
 dagster-webserver = dagster_webserver.cli:main
 """

@@ -1,4 +1,4 @@
-"""The parts of a deploy that need no processes: history, environment, units, and whose process a number is."""
+"""The parts of a deploy that need no processes: history, environment, settings and the unit."""
 
 import os
 import shutil
@@ -11,15 +11,14 @@ from click import ClickException
 from click.testing import CliRunner
 
 from headrace.cli.user_errors import UserError
-from headrace.deployed import launcher
+from headrace.installation import installation
 from headrace.installation.deploy_command import rollback
 from headrace.installation.history import History
 from headrace.installation.installation import Installation
-from headrace.installation.systemd import unit_of, units_of
 from headrace.releases.start import environment_of, read_environment
 from headrace.releases.variables import check_built_for
 
-UNITS = Path(launcher.__file__).parents[1] / "installation/process/systemd"
+UNITS = Path(installation.__file__).parent / "process/systemd"
 
 
 def test_a_rollback_takes_the_last_release_away(tmp_path: Path) -> None:
@@ -95,36 +94,30 @@ def test_an_installation_is_made_once_and_its_secrets_are_the_owners(tmp_path: P
         shutil.rmtree(folder)
 
 
-def test_units_are_named_by_role_and_server() -> None:
-    assert unit_of("sales-eu-12.server") == "headrace-server@sales-eu-12.service"
-    shown = (
-        "Id=headrace-server@sales-eu-12.service\nActiveState=active\nSubState=running\nMainPID=77\n\n"
-        "Id=headrace-server@sales-eu-11.service\nActiveState=deactivating\nSubState=stop-sigterm\nMainPID=66\n"
-    )
-    found = units_of(shown)
-    assert (found["sales-eu-12.server"].state, found["sales-eu-12.server"].pid) == ("running", 77)
-    assert found["sales-eu-11.server"].state == "stopping"
-    assert {path.name for path in UNITS.iterdir()} == {
-        *(f"headrace-{role}@.service" for role in ("server", "webserver", "daemon")),
-        "headrace-supervisor.service",
-    }
-
-
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_takes_the_units(tmp_path: Path) -> None:
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     start = tmp_path / "start"
     start.write_text("#!/bin/sh\n")
     start.chmod(0o755)
-    for unit in UNITS.iterdir():
-        lines = unit.read_text().replace("User=headrace", "User=root").splitlines()
-        command = [f"ExecStart={start}" if line.startswith("ExecStart=") else line for line in lines]
-        (tmp_path / unit.name).write_text("\n".join(command))
-        instance = unit.name.replace("@.", "@shop-1.")
-        result = subprocess.run(
-            ["/usr/bin/systemd-analyze", "verify", str(tmp_path / instance)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        said = [line for line in result.stderr.splitlines() if "headrace" in line]
-        assert (result.returncode, said) == (0, []), result.stderr
+    (unit,) = UNITS.iterdir()
+    lines = unit.read_text().replace("User=headrace", "User=root").splitlines()
+    command = [f"ExecStart={start}" if line.startswith("ExecStart=") else line for line in lines]
+    (tmp_path / unit.name).write_text("\n".join(command))
+    result = subprocess.run(
+        ["/usr/bin/systemd-analyze", "verify", str(tmp_path / unit.name)], check=False, capture_output=True, text=True
+    )
+    said = [line for line in result.stderr.splitlines() if "headrace" in line]
+    assert (result.returncode, said) == (0, []), result.stderr
+
+
+def test_an_installation_that_units_kept_is_told_what_to_do(tmp_path: Path) -> None:
+    settings = tmp_path / "installation.toml"
+    settings.write_text('processes = "supervisor"\nkeep = 4\n')
+    assert Installation.at(tmp_path).settings.keep == 4
+    settings.write_text('processes = "systemd"\n')
+    with pytest.raises(UserError) as error:
+        Installation.at(tmp_path)
+    assert error.value.message == (
+        f"{settings}: processes: a unit for each server is no longer kept: disable the units headrace-*@, take the "
+        "line out, and enable headrace-supervisor.service, which starts what is deployed"
+    )

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from headrace.cli.user_errors import OneLineCommand, UserError
-from headrace.installation.environment import installed
+from headrace.cli.user_errors import OneLineCommand
 from headrace.installation.history import History, locations_of
 from headrace.installation.installation import Installation
+from headrace.installation.installed_release import is_installed
 from headrace.installation.options import format_option, to_option
 from headrace.installation.prune import prune
-from headrace.installation.servers import Servers, answers, processes_of
+from headrace.installation.servers import Servers, answers
 from headrace.installation.supervisor import Supervisor
 
 _NOTHING = "nothing is deployed yet: headrace release deploy LOCATION RELEASE"
@@ -31,8 +31,6 @@ def init(*, folder: Path) -> None:
 def up(*, to: Path) -> None:
     """Start all that is deployed, kept by supervisor, in the foreground; SIGTERM ends it after the runs in flight."""
     installation = Installation.at(to)
-    if installation.settings.processes != "supervisor":
-        raise UserError(f"{to}: its processes are kept by {installation.settings.processes}: ask that")
     click.echo(
         f"keeping what is deployed in {installation.folder}; logs are in {installation.folder / 'logs'}", err=True
     )
@@ -53,7 +51,7 @@ def list_(*, location: str | None, to: Path, output: str) -> None:
         found[name] = [
             {
                 **entry.model_dump(),
-                "installed": installed(installation, entry.release) is not None,
+                "installed": is_installed(installation, entry.release),
                 "serves": at == last,
             }
             for at, entry in enumerate(entries)
@@ -77,7 +75,7 @@ def list_(*, location: str | None, to: Path, output: str) -> None:
 def status(*, to: Path, output: str) -> None:
     """Print the processes: what serves, and what drains. Exit code 1 where something that should serve does not."""
     installation = Installation.at(to)
-    processes = processes_of(installation)
+    processes = Supervisor(installation)
     processes.check()
     rows: list[dict[str, Any]] = []
     for location in locations_of(installation, None):

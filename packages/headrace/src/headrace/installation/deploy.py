@@ -12,11 +12,12 @@ import click
 
 from headrace.contracts.contract import Contract, parse_contract
 from headrace.contracts.deploys import check_against
-from headrace.installation.environment import create_instance_tables, finish, install, installed, loaded_contract
 from headrace.installation.history import Action, History
-from headrace.installation.installation import Installation, remove_tree
+from headrace.installation.installation import Installation
+from headrace.installation.installed_release import InstalledRelease, remove_release
 from headrace.installation.processes import Program
-from headrace.installation.servers import Server, Servers, answers, processes_of
+from headrace.installation.servers import Server, Servers, answers
+from headrace.installation.supervisor import Supervisor
 from headrace.installation.webserver import owner_of, served, wait_for
 from headrace.releases.release import CONTRACT, PLATFORM, Release
 from headrace.releases.start import environment_of
@@ -59,7 +60,7 @@ class Deploy:
         self._installation = installation
         self._location = location
         self._progress = progress
-        self._processes = processes_of(installation)
+        self._processes = Supervisor(installation)
         self._servers = Servers(installation, location, self._processes)
         self._history = History(installation, location)
 
@@ -78,15 +79,15 @@ class Deploy:
         with self._installation.lock(self._location):
             self._processes.check()
             self._mend()
-            before = installed(self._installation, release.name) is not None
+            target = InstalledRelease(self._installation, release)
+            before = target.is_whole
             try:
-                return self._install_and_switch(release, wheels, began)
+                self._install(target, wheels)
+                return self._switch(target, "deploy", began)
             except _SwitchedError:
                 raise
             except (click.ClickException, OSError) as error:
-                reason = _said(error)
-                self._refuse(release.name, reason, keep=before)
-                raise click.ClickException(f"{release.name} is refused: {reason}") from None
+                raise self._refused(target, error, keep=before) from None
 
     def rollback(self) -> Deployed:
         """Let the release serve that did before the current one.
@@ -98,19 +99,17 @@ class Deploy:
         with self._installation.lock(self._location):
             self._processes.check()
             self._mend()
-            former = self._history.serving()[:-1]
-            folder = next((found for name in reversed(former) if (found := installed(self._installation, name))), None)
-            if folder is None:
+            names = reversed(self._history.serving()[:-1])
+            former = next((found for name in names if (found := InstalledRelease.find(self._installation, name))), None)
+            if former is None:
                 raise click.ClickException(f"{self._location}: no former release is installed: deploy one")
             try:
-                self._check(Release.read(folder), folder)
-                return self._switch(folder, "rollback", began)
+                self._check(former)
+                return self._switch(former, "rollback", began)
             except _SwitchedError:
                 raise
             except (click.ClickException, OSError) as error:
-                reason = _said(error)
-                self._refuse(folder.name, reason, keep=True)
-                raise click.ClickException(f"{folder.name} is refused: {reason}") from None
+                raise self._refused(former, error, keep=True) from None
 
     def _mend(self) -> None:
         self._servers.mend()
@@ -119,26 +118,25 @@ class Deploy:
             return
         self._history.mend(self._servers.link)
 
-    def _install_and_switch(self, release: Release, wheels: Path | None, began: float) -> Deployed:
-        release.verify()
-        self._check_variables(release)
+    def _install(self, target: InstalledRelease, wheels: Path | None) -> None:
+        target.release.verify()
+        self._check_variables(target)
         self._progress("install")
-        folder = install(self._installation, release, wheels)
-        if release.info.kind == "location":
+        target.install(wheels)
+        if not target.is_platform:
             self._progress("load the definitions")
-            loaded_contract(self._installation, folder, release)
-        self._check(release, folder)
-        finish(self._installation, release)
-        return self._switch(folder, "deploy", began)
+            target.check_loads()
+        self._check(target)
+        target.finish()
 
-    def _check(self, release: Release, folder: Path) -> None:
+    def _check(self, target: InstalledRelease) -> None:
         """Refuse an installed release that would not serve here, before anything is stopped."""
-        self._check_variables(release)
-        if release.info.kind == "location":
-            self._check_contract(folder)
-        else:
-            create_instance_tables(self._installation, folder)
+        self._check_variables(target)
+        if target.is_platform:
+            target.create_instance_tables()
             self._check_port()
+        else:
+            self._check_contract(target)
 
     def _check_port(self) -> None:
         port = self._installation.settings.webserver.port
@@ -149,34 +147,28 @@ class Deploy:
                 f"port {port} is another process's{f', {owner}' if owner else ''}: end it, or change installation.toml"
             )
 
-    def _check_variables(self, release: Release) -> None:
+    def _check_variables(self, target: InstalledRelease) -> None:
         """Refuse before the minutes that an installation takes what would not load after it."""
-        root = self._installation.folder
-        try:
-            here = environment_of(root, root / "releases" / release.name)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from None
-        check_built_for(release.info.variables, here, root / "env")
+        check_built_for(target.release.info.variables, target.environment(), self._installation.folder / "env")
 
-    def _check_contract(self, folder: Path) -> None:
+    def _check_contract(self, target: InstalledRelease) -> None:
         """Refuse a contract that does not fit those of the other locations as they are deployed."""
         deployed = {}
         for location in {*self._installation.deployed(), self._location}:
             file = self._installation.current(location) / "release" / CONTRACT
             if file.is_file():
                 deployed[location] = _contract(file)
-        findings = check_against([_contract(folder / CONTRACT)], deployed, whole=False)
+        findings = check_against([target.contract()], deployed, whole=False)
         others = {finding.consumer for finding in findings} | {finding.producer for finding in findings}
         # The first location of an installation reads what another one is to bring.
         if findings and (deployed.keys() - {self._location} or not others <= {self._location, None}):
             raise click.ClickException("; ".join(map(str, findings)))
 
-    def _switch(self, folder: Path, action: Action, began: float) -> Deployed:
+    def _switch(self, target: InstalledRelease, action: Action, began: float) -> Deployed:
         former = self._servers.current()
         former_release = former.release if former else None
-        is_platform = self._location == PLATFORM
-        server = self._servers.add(folder)
-        if is_platform and former:
+        server = self._servers.add(target.folder)
+        if target.is_platform and former:
             # Two webservers can not share the port as code servers share a link.
             self._servers.stop(former)
             self._wait_until_ended(former)
@@ -186,22 +178,22 @@ class Deploy:
             self._wait_until_served(server)
         except click.ClickException:
             self._servers.stop(server)
-            if is_platform and former:
+            if target.is_platform and former:
                 self._servers.start(former)
             raise
         self._servers.switch_to(server)
         seconds = time.monotonic() - began
         try:
-            self._after_switch(folder, action, server, former)
+            self._after_switch(target, action, server, former)
         except (click.ClickException, OSError) as error:
             reason = _said(error)
-            raise _SwitchedError(f"{folder.name} serves, but {reason}; the next deploy mends what is missing") from None
-        return Deployed(folder.name, former_release, server.name, round(seconds, 1))
+            raise _SwitchedError(f"{target.name} serves, but {reason}; the next deploy mends what is missing") from None
+        return Deployed(target.name, former_release, server.name, round(seconds, 1))
 
-    def _after_switch(self, folder: Path, action: Action, server: Server, former: Server | None) -> None:
+    def _after_switch(self, target: InstalledRelease, action: Action, server: Server, former: Server | None) -> None:
         if self._installation.write_workspace():
             self._restart_platform()
-        self._history.add(action, folder.name, server=server.name)
+        self._history.add(action, target.name, server=server.name)
         if former:
             time.sleep(_GRACE_SECONDS)
             self._servers.stop(former)
@@ -262,18 +254,22 @@ class Deploy:
         current = servers.current()
         return current is not None and servers.states(current)["webserver"].state in ("starting", "running")
 
-    def _refuse(self, release: str, reason: str, *, keep: bool) -> None:
-        """Clear what was begun, the release too unless it was there before, and record why.
+    def _refused(
+        self, target: InstalledRelease, error: click.ClickException | OSError, *, keep: bool
+    ) -> click.ClickException:
+        """Clear what was begun, the copy too unless it was there before, record why, and return the error to raise.
 
         Nothing of it stands before the reason: what can not be cleared now, as where the supervisor ends, the next
         deploy clears, and what a full disk does not take is told and not recorded.
         """
+        reason = _said(error)
         with suppress(click.ClickException, OSError):
             self._servers.mend()
             if not keep:
-                remove_tree(self._installation.folder / "releases" / release)
+                remove_release(self._installation, target.name)
         with suppress(OSError):
-            self._history.add("refuse", release, reason=reason)
+            self._history.add("refuse", target.name, reason=reason)
+        return click.ClickException(f"{target.name} is refused: {reason}")
 
 
 class _SwitchedError(click.ClickException):

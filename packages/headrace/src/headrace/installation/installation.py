@@ -38,6 +38,12 @@ _FILES = Path(__file__).with_name("process")
 _LONGEST_SOCKET = 107  # bytes of a path in `sockaddr_un` on Linux
 
 
+_NO_UNITS = (
+    "a unit for each server is no longer kept: disable the units headrace-*@, take the line out, and enable "
+    "headrace-supervisor.service, which starts what is deployed"
+)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,14 +59,14 @@ class Settings(_Strict):
     """What `installation.toml` says.
 
     Attributes:
-        processes: who keeps the processes.
+        processes: who keeps the processes; there is one who does, and files that name it are older than this.
         drain_seconds: how long a replaced code server may wait for its runs; then it is killed, and they with it.
         start_seconds: how long a process may take until it serves.
         keep: how many releases of a location `prune` keeps.
         webserver: where the webserver listens.
     """
 
-    processes: Literal["supervisor", "systemd"] = "supervisor"
+    processes: Literal["supervisor"] = "supervisor"
     drain_seconds: Annotated[int, Field(gt=0)] = 14400
     start_seconds: Annotated[int, Field(gt=0)] = 120
     keep: Annotated[int, Field(ge=2)] = 3
@@ -126,7 +132,10 @@ class Installation:
         """
         file = self.folder / "installation.toml"
         try:
-            return Settings.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            if content.get("processes") == "systemd":
+                raise UserError(f"{file}: processes: {_NO_UNITS}")
+            return Settings.model_validate(content)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UserError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}: correct it") from None

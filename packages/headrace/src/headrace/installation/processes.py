@@ -1,9 +1,8 @@
-"""What keeps the processes of an installation: the narrow part of supervisor or systemd that a deploy needs."""
+"""The processes of an installation: what is kept running, and how it is."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 State = Literal["starting", "running", "stopping", "down"]
 
@@ -41,25 +40,3 @@ class Process:
     state: State
     pid: int | None
     said: str
-
-
-class Processes(Protocol):
-    """Keeps programs."""
-
-    def check(self) -> None:
-        """Raise `click.ClickException` where nothing can be kept at all."""
-
-    def start(self, program: Program) -> None:
-        """Start a program, and again whenever it ends and the machine begins; nothing where it is kept already."""
-
-    def stop(self, program: Program) -> None:
-        """Ask a program to end, and return: it may drain. It is not started again."""
-
-    def restart(self, program: Program) -> None:
-        """Let a program end and begin anew."""
-
-    def forget(self, program: Program) -> None:
-        """Forget a program that has ended."""
-
-    def all(self) -> Mapping[str, Process]:
-        """Return the kept programs, those that end too, by name."""

@@ -1,9 +1,10 @@
 """Removes installed releases that nobody will want back."""
 
-from headrace.installation.environment import installed
 from headrace.installation.history import History
-from headrace.installation.installation import Installation, remove_tree
-from headrace.installation.servers import Servers, processes_of
+from headrace.installation.installation import Installation
+from headrace.installation.installed_release import is_installed, remove_release
+from headrace.installation.servers import Servers
+from headrace.installation.supervisor import Supervisor
 
 
 def prune(installation: Installation, location: str) -> list[str]:
@@ -12,7 +13,7 @@ def prune(installation: Installation, location: str) -> list[str]:
     As many as `keep` are left, of those to which rollbacks lead; none goes that serves or drains.
     """
     with installation.lock(location):
-        processes = processes_of(installation)
+        processes = Supervisor(installation)
         servers = Servers(installation, location, processes)
         servers.forget_ended()
         used = {
@@ -23,9 +24,7 @@ def prune(installation: Installation, location: str) -> list[str]:
         history = History(installation, location)
         kept = {*list(dict.fromkeys(reversed(history.serving())))[: installation.settings.keep], *used}
         known = dict.fromkeys(entry.release for entry in history.entries())
-        gone = [name for name in known if name not in kept and installed(installation, name)]
+        gone = [name for name in known if name not in kept and is_installed(installation, name)]
         for name in gone:
-            folder = installation.folder / "releases" / name
-            (folder / "release.json").unlink()
-            remove_tree(folder)
+            remove_release(installation, name)
         return gone

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from headrace.installation.history import History
 from headrace.installation.installation import Installation, remove_tree, replace_link
-from headrace.installation.processes import Process, Processes, Program
+from headrace.installation.processes import Process, Program
 from headrace.installation.supervisor import Supervisor
-from headrace.installation.systemd import Systemd
 from headrace.installation.webserver import owner_of
 from headrace.releases.release import MANIFEST, PLATFORM
 from headrace.releases.start import ROLES, SOCKET, server_id
@@ -61,10 +60,10 @@ class Servers:
     Args:
         installation: where they are.
         location: the location, or `platform`.
-        processes: who keeps their processes.
+        processes: the supervisor that keeps their processes.
     """
 
-    def __init__(self, installation: Installation, location: str, processes: Processes) -> None:
+    def __init__(self, installation: Installation, location: str, processes: Supervisor) -> None:
         self._installation = installation
         self._processes = processes
         self._name = re.compile(rf"{re.escape(location)}-(\d+)")
@@ -158,8 +157,3 @@ def answers(installation: Installation, server: Server, role: str, pid: int | No
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(str(server.socket)) == 0
-
-
-def processes_of(installation: Installation) -> Processes:
-    """Return who keeps the processes of an installation."""
-    return Systemd() if installation.settings.processes == "systemd" else Supervisor(installation)
