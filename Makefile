@@ -14,7 +14,7 @@ help: ## Show the targets
 $(CURDIR)/.headrace/uv/bin/uv:
 	@mkdir -p .headrace
 	@python3 -m venv .headrace/uv 2>/dev/null || { rm -rf .headrace/uv; \
-		echo "python3 can not make a virtual environment: install uv, or Python's venv (Debian: apt install python3-venv)" >&2; exit 1; }
+		echo "python3 cannot make a virtual environment: install uv, or Python's venv (Debian: apt install python3-venv)" >&2; exit 1; }
 	@.headrace/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
 .PHONY: install

@@ -101,7 +101,7 @@ class Deploy:
             former = self._history.serving()[:-1]
             folder = next((found for name in reversed(former) if (found := installed(self._installation, name))), None)
             if folder is None:
-                raise click.ClickException(f"{self._location}: no former release is installed: deploy one")
+                raise click.ClickException(f"{self._location}: no earlier release is installed: deploy one")
             try:
                 self._check(Release.read(folder), folder)
                 return self._switch(folder, "rollback", began)
@@ -146,7 +146,8 @@ class Deploy:
         own = self._servers.states(current)["webserver"].pid if current else None
         if (owner := owner_of(port)) not in (None, own):
             raise click.ClickException(
-                f"port {port} is another process's{f', {owner}' if owner else ''}: end it, or change installation.toml"
+                f"port {port} is in use{f' by process {owner}' if owner else ''}: "
+                "stop that process, or change the port in installation.toml"
             )
 
     def _check_variables(self, release: Release) -> None:
@@ -177,7 +178,7 @@ class Deploy:
         is_platform = self._location == PLATFORM
         server = self._servers.add(folder)
         if is_platform and former:
-            # Two webservers can not share the port as code servers share a link.
+            # Two webservers cannot share the port as code servers share a link.
             self._servers.stop(former)
             self._wait_until_ended(former)
         self._progress(f"start {server.name}")
@@ -195,7 +196,9 @@ class Deploy:
             self._after_switch(folder, action, server, former)
         except (click.ClickException, OSError) as error:
             reason = _said(error)
-            raise _SwitchedError(f"{folder.name} serves, but {reason}; the next deploy mends what is missing") from None
+            raise _SwitchedError(
+                f"{folder.name} serves, but {reason}; the next deploy repairs what is missing"
+            ) from None
         return Deployed(folder.name, former_release, server.name, round(seconds, 1))
 
     def _after_switch(self, folder: Path, action: Action, server: Server, former: Server | None) -> None:
@@ -265,7 +268,7 @@ class Deploy:
     def _refuse(self, release: str, reason: str, *, keep: bool) -> None:
         """Clear what was begun, the release too unless it was there before, and record why.
 
-        Nothing of it stands before the reason: what can not be cleared now, as where the supervisor ends, the next
+        Nothing of it stands before the reason: what cannot be cleared now, as where the supervisor ends, the next
         deploy clears, and what a full disk does not take is told and not recorded.
         """
         with suppress(click.ClickException, OSError):
@@ -290,7 +293,7 @@ def _size(file: Path) -> int:
 
 def _error(program: Program, sizes: Mapping[str, int]) -> str:
     text = program.log.read_bytes()[sizes[program.role] :].decode(errors="replace") if program.log.is_file() else ""
-    return f"{error_of(text)}; all of it: {program.log}"
+    return f"{error_of(text)}; full log: {program.log}"
 
 
 def _said(error: click.ClickException | OSError) -> str:

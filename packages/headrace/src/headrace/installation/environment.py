@@ -96,7 +96,7 @@ def loaded_contract(installation: Installation, folder: Path, release: Release) 
         difference = _first_difference(built, contract)
         raise click.ClickException(
             f"{release.location} loads with another contract than it was built with{difference}: "
-            f"give {installation.folder / 'env'} the values of the build, or build it with these"
+            f"put the values of the build into {installation.folder / 'env'}, or build it with these"
         )
     return built
 
@@ -109,7 +109,7 @@ def create_instance_tables(installation: Installation, folder: Path) -> None:
         folder: of an installed release of the platform.
 
     Raises:
-        click.ClickException: the storage of `dagster.yaml` can not be reached.
+        click.ClickException: the storage of `dagster.yaml` cannot be reached.
     """
     done = _run(installation, folder, "-m", "headrace.storage")
     if done.returncode:
