@@ -4,6 +4,8 @@ STATE := $(if $(HEADRACE_STATE),$(abspath $(HEADRACE_STATE)),$(CURDIR)/.headrace
 UV := $(or $(shell command -v uv),$(CURDIR)/.headrace/uv/bin/uv)
 RUN := $(UV) run --no-sync
 PYTEST := $(RUN) pytest
+# Its notice of successors is left out: the versions are chosen in pyproject.toml. --quiet would hide what --strict counts.
+DOCS := said=$$(NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict 2>&1) || { echo "$$said" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 
@@ -14,7 +16,7 @@ help: ## Show the targets
 $(CURDIR)/.headrace/uv/bin/uv:
 	@mkdir -p .headrace
 	@python3 -m venv .headrace/uv 2>/dev/null || { rm -rf .headrace/uv; \
-		echo "python3 can not make a virtual environment: install uv, or Python's venv (Debian: apt install python3-venv)" >&2; exit 1; }
+		echo "python3 cannot make a virtual environment: install uv, or Python's venv (Debian: apt install python3-venv)" >&2; exit 1; }
 	@.headrace/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 
 .PHONY: install
@@ -70,10 +72,10 @@ bench: install ## Measure a partition against stock dagster-dbt, dbt and SQL alo
 	@$(RUN) python -m bench --json $(STATE)/bench.json --markdown $(ARGS)
 
 .PHONY: check
-check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, and the contracts between locations
+check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, contracts, and the links of the docs
 	@$(RUN) ruff check --quiet
 	@$(RUN) ruff format --check --quiet
-	@$(RUN) mypy packages/*/src projects/*/src bench
+	@$(RUN) mypy packages/*/src projects/*/src bench docs/site
 	@$(RUN) hadolint deploy/images/Dockerfile
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) sqlfluff lint --disable-progress-bar models tests
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) dbt --quiet --warn-error parse \
@@ -81,6 +83,12 @@ check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, and t
 	@$(RUN) actionlint
 	@$(RUN) zizmor --offline --quiet .github
 	@$(RUN) headrace contract check
+
+	@$(DOCS)
+
+.PHONY: docs
+docs: install ## The documentation as a site, in .headrace/docs/index.html
+	@$(DOCS)
 
 .PHONY: format
 format: install ## Format Python and SQL, and mend what the linters can

@@ -1,6 +1,6 @@
 """The most memory that a process and its descendants had resident together, sampled from `/proc`.
 
-`ru_maxrss` of children can not say it: it is of the largest one alone, and a child begins with what its parent had.
+`ru_maxrss` of children cannot say it: it is of the largest one alone, and a child begins with what its parent had.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 def test_a_run_with_retries_is_told_once_by_the_location_that_ran_it(workspace: Workspace) -> None:
     # The first tick of each of the four sensors says where the news begins.
-    workspace.await_log("skipped: tells what fails from now on", 4)
+    workspace.await_log("skipped: reports failures from now on", 4)
     for location in ("fails", "heals"):
         workspace.launch(location, "nightly")
     workspace.await_message("fails", "fails: run of flaky failed")

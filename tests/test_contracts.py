@@ -299,7 +299,7 @@ def test_a_raw_column_is_renamed_without_breaking_anybody(copy: Copy, tmp_path: 
         with copy.edited(*migrate):
             with copy.edited(contract):
                 assert [finding["action"] for finding in gate()] == [
-                    "deploy analytics first: in this workspace both fit"
+                    "deploy analytics first: in this workspace the two fit"
                 ]
             deploy(ANALYTICS)
             with copy.edited(contract):

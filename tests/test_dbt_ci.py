@@ -210,9 +210,7 @@ def test_a_changed_view_and_a_changed_microbatch_model_above_the_limit(place: Wo
 
 def test_a_description_builds_nothing(place: Workplace) -> None:
     place.edit("dbt/models/staging/staging.yml", "Customers under", "Patrons under")
-    assert place.call("--format", "markdown").stdout == (
-        "### What the models would become\n\nNo model is built otherwise.\n\n"
-    )
+    assert place.call("--format", "markdown").stdout == ("### How the models would change\n\nNo model changes.\n\n")
 
 
 @pytest.mark.parametrize(
@@ -264,11 +262,11 @@ def test_production_that_is_being_written_is_waited_for(place: Workplace) -> Non
 
 def test_a_wrong_call_is_one_line(place: Workplace, tmp_path: Path) -> None:
     assert place.call("--state", str(tmp_path), returncode=2).stderr == (
-        f"Error: --state {tmp_path}: there is no manifest.json: copy it from where production was built last\n"
+        f"Error: --state {tmp_path}: there is no manifest.json: copy the one with which production was last built\n"
     )
     missing = tmp_path / "none.duckdb"
     assert place.call("--warehouse", str(missing), returncode=2).stderr == (
-        f"Error: {missing}: no production file: name it by --warehouse, or set HEADRACE_WAREHOUSE\n"
+        f"Error: {missing}: no production file: give it with --warehouse, or set HEADRACE_WAREHOUSE\n"
     )
 
 

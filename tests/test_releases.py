@@ -176,7 +176,7 @@ def test_an_equal_release_is_kept_and_another_one_is_refused(releases: Mapping[s
 
 def test_a_wrong_call_is_refused_in_one_line(clone: Path, tmp_path: Path) -> None:
     for arguments, code, said in (
-        (("nothing",), 2, "nothing: no `python_module` of workspace.yaml at"),
+        (("nothing",), 2, "nothing: not a `python_module` in workspace.yaml at"),
         (("ingest", "--rev", "v99"), 2, "v99: no such revision in"),
         (("ingest", "--env-file", tmp_path / "none"), 2, "--env-file"),
         (("analytics",), 1, "'HEADRACE_WAREHOUSE': name it in --env-file FILE"),

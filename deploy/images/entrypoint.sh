@@ -10,7 +10,7 @@ for name in $(env | sed -n 's/^\([A-Z][A-Z0-9_]*\)_FILE=.*/\1/p'); do
     file=$(printenv "${name}_FILE")
     case $file in
         "$secrets"/*)
-            [ -r "$file" ] || { echo "${name}_FILE: $file can not be read: mount the secret" >&2; exit 2; }
+            [ -r "$file" ] || { echo "${name}_FILE: $file cannot be read: mount the secret" >&2; exit 2; }
             export "$name=$(cat "$file")"
             ;;
     esac

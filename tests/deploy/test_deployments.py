@@ -135,7 +135,7 @@ def test_a_secret_is_read_from_its_file_and_other_files_are_left_alone(tmp_path:
     assert entrypoint("printenv", "CERT", **named).returncode == 1
     missing = entrypoint("true", **{**named, "PASSWORD_FILE": f"{file}-gone"})
     assert missing.returncode == 2
-    assert missing.stderr == f"PASSWORD_FILE: {file}-gone can not be read: mount the secret\n"
+    assert missing.stderr == f"PASSWORD_FILE: {file}-gone cannot be read: mount the secret\n"
 
 
 @pytest.mark.parametrize("name", LOCATIONS)

@@ -108,9 +108,9 @@ def test_an_unusable_setting_keeps_the_alerts(
     [
         ("/nowhere/alerts.json", "/nowhere/alerts.json: No such file or directory: name a readable JSON file"),
         ('{"default": json://x/secret}', 'line 1: Expecting value: write {"default": ["slack://..."]}'),
-        ('["json://x/secret"]', "it is no object"),
-        ('{"team:a": "json://x/secret"}', "the value of team:a is no list of URLs"),
-        ('{"team:a": [1]}', "the value of team:a is no list of URLs"),
+        ('["json://x/secret"]', "it is not an object"),
+        ('{"team:a": "json://x/secret"}', "the value of team:a is not a list of URLs"),
+        ('{"team:a": [1]}', "the value of team:a is not a list of URLs"),
     ],
 )
 def test_a_wrong_setting_is_one_line_without_its_secrets(setting: str, message: str) -> None:
@@ -126,7 +126,7 @@ def test_a_wrong_setting_is_one_line_without_its_secrets(setting: str, message: 
 def test_what_is_no_url_is_kept_and_named(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_ALERTS", json.dumps({"default": ["nonsense"]}))
     fail(location, "orphan")
-    assert "1 wait: destination 1 of default is no Apprise URL" in location.tick_runs()
+    assert "1 wait: destination 1 of default is not an Apprise URL" in location.tick_runs()
 
 
 def test_an_owner_without_destinations_falls_back_to_the_default() -> None:

@@ -68,7 +68,7 @@ def test_a_range_is_told_by_its_ends_and_success_and_what_was_before_are_not(loc
     assert text.startswith("orders: 2024-01-03 to 2024-01-09\n")
     # A sensor that is new does not tell what is over.
     location.cursors.clear()
-    assert location.tick_runs() == "tells what fails from now on"
+    assert location.tick_runs() == "reports failures from now on"
     location.tick_runs()
     assert location.inbox.take() == []
 
@@ -134,6 +134,6 @@ def test_a_retry_that_does_not_come_is_told_after_five_minutes(location: Locatio
     location.cursors["alert_run_failures"] = json.dumps(cursor)
     location.tick_runs()
     ((_, _, text),) = location.inbox.take()
-    assert "Dagster was to try it again, and did not within five minutes" in text
+    assert "Dagster was to retry it, and did not within five minutes" in text
     location.tick_runs()
     assert location.inbox.take() == []

@@ -155,7 +155,7 @@ def test_a_location_that_does_not_load(root: Path) -> None:
     log = root / ".headrace" / "dagster" / "processes" / "shop.definitions.log"
     assert result.stderr == (
         "Error: shop.definitions ended with exit code 1 before it served: "
-        f"SyntaxError: '(' was never closed ({definitions}, line 3); all of it: {log}\n"
+        f"SyntaxError: '(' was never closed ({definitions}, line 3); full log: {log}\n"
     )
 
 

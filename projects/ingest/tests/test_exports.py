@@ -25,7 +25,7 @@ def test_two_files_for_one_day_are_both_named(tmp_path: Path, other: str) -> Non
     (tmp_path / "orders").mkdir()
     for suffix in (".csv", other):
         (tmp_path / "orders" / (DAY + suffix)).touch()
-    with pytest.raises(ExportError, match=rf"{DAY}\.csv and {DAY}\{other} stand for the same rows"):
+    with pytest.raises(ExportError, match=rf"{DAY}\.csv and {DAY}\{other} hold the same rows"):
         find_export(tmp_path, ORDERS, DAY)
 
 

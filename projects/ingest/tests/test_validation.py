@@ -110,9 +110,9 @@ def test_rows_arrive_typed_and_in_order(loader: Loader) -> None:
         ("b,1,2024-02-03T24:00:00,1,true,x", "column at: '2024-02-03T24:00:00' is outside [2024-02-03"),
         ("b,1,2024-02-02T23:59:59.999999,1,true,x", "column at: '2024-02-02T23:59:59.999999' is outside"),
         ("b,1,,1,true,x", "column at: null is outside"),
-        (",1,2024-02-03,1,true,x", "column id: '' is no key"),
-        ("b,,2024-02-03,1,true,x", "column part: null is no key"),
-        ("a,01,2024-02-03,1,true,x", "columns id, part: 'a', 1 is the key of line 2 already"),
+        (",1,2024-02-03,1,true,x", "column id: '' is not a key"),
+        ("b,,2024-02-03,1,true,x", "column part: null is not a key"),
+        ("a,01,2024-02-03,1,true,x", "columns id, part: 'a', 1 is already the key of line 2"),
     ],
 )
 def test_a_bad_value_is_named_with_line_and_column(loader: Loader, line: str, message: str) -> None:
@@ -144,7 +144,7 @@ def test_the_first_of_several_bad_rows_is_named(loader: Loader) -> None:
             ", line 1, column note: missing; the file has id, part, at, ratio, flag",
         ),
         (HEADER.replace("ratio", "id").encode(), ", line 1, column ratio: missing"),
-        (HEADER.replace("note", "note,id").encode(), ", line 1, column id: stands there twice"),
+        (HEADER.replace("note", "note,id").encode(), ", line 1, column id: is in the header twice"),
         ((HEADER + GOOD + "b,1\n").encode(), ", line 3: 2 fields where the header has 6"),
         (
             (HEADER + GOOD + "b,1,2024-02-03,1,true,x,y\n").encode(),

@@ -16,7 +16,7 @@ def notify(url: str, title: str, body: str) -> str | None:
         service = Apprise()
         scheme = url.partition("://")[0]
         if not service.add(url):
-            return "is no Apprise URL: see https://github.com/caronc/apprise/wiki"
+            return "is not an Apprise URL: see https://github.com/caronc/apprise/wiki"
         result = service.notify(
             body, title, notify_type=NotifyType.FAILURE, body_format=NotifyFormat.TEXT, timeout=_SECONDS
         )

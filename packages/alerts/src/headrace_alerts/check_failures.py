@@ -50,7 +50,7 @@ def check_failure_sensor(
         "alert_check_failures",
         ends=[DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED, DagsterEventType.RUN_FAILURE],
         read=read,
-        description="Tells the owners of what a check failed on, when it begins to fail.",
+        description="Alerts the owners of the checked assets when a check begins to fail.",
         interval=interval,
         default_status=default_status,
     )

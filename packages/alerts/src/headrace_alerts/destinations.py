@@ -39,7 +39,7 @@ class Destinations:
         Each tick asks anew, so a changed file needs no restart.
 
         Raises:
-            AlertSettingError: it can not be read, or is no object of lists of URLs.
+            AlertSettingError: it cannot be read, or is no object of lists of URLs.
         """
         setting = environment.get(_VARIABLE, "").strip()
         if not setting:
@@ -58,10 +58,10 @@ class Destinations:
         except json.JSONDecodeError as error:
             raise AlertSettingError(f"{where}: line {error.lineno}: {error.msg}: {_EXAMPLE}") from None
         if not isinstance(content, dict):
-            raise AlertSettingError(f"{where}: it is no object: {_EXAMPLE}")
+            raise AlertSettingError(f"{where}: it is not an object: {_EXAMPLE}")
         for route, urls in content.items():
             if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-                raise AlertSettingError(f"{where}: the value of {route} is no list of URLs: {_EXAMPLE}")
+                raise AlertSettingError(f"{where}: the value of {route} is not a list of URLs: {_EXAMPLE}")
         return cls(content)
 
     def routes(self, owners: Collection[str]) -> Collection[str]:

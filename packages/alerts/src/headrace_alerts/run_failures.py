@@ -60,7 +60,7 @@ def run_failure_sensor(
         "alert_run_failures",
         ends=[DagsterEventType.RUN_FAILURE],
         read=read,
-        description="Tells the owners of what a failed run was to make, once it is not tried again.",
+        description="Alerts the owners of the assets of a failed run, once no retry is to come.",
         interval=interval,
         default_status=default_status,
     )
@@ -118,7 +118,7 @@ def _messages(
             reason,
             *(check_line(check) for check in checks if check.key.asset_key in keys),
             *([f"tried {len(tried)} times"] if len(tried) > 1 else []),
-            *(["Dagster was to try it again, and did not within five minutes"] if is_overdue else []),
+            *(["Dagster was to retry it, and did not within five minutes"] if is_overdue else []),
             run_line(run),
         ]
         messages.append(Message(route, f"{location_of(context)}run of {assets} failed", "\n".join(lines)))

@@ -113,21 +113,21 @@ def _tick(context: SensorEvaluationContext, ends: Sequence[End], read: Reader) -
     destinations = Destinations.from_environment()
     if context.cursor is None:
         context.update_cursor(Cursor.now(context.instance, ends).to_text())
-        return SkipReason("tells what fails from now on")
+        return SkipReason("reports failures from now on")
     before = Cursor.from_text(context.cursor)
     after, ended = _ended(context, ends, before.after)
     memory = json.loads(json.dumps(before.memory))
     messages = read(context, ended, memory, destinations or Destinations({}))
     if destinations is None:
         context.update_cursor(Cursor(after, memory, []).to_text())
-        return SkipReason("no destination: HEADRACE_ALERTS is not set, and what fails is told to nobody")
+        return SkipReason("no destination: HEADRACE_ALERTS is not set, so nobody is alerted to failures")
     delivery = deliver([*before.outbox, *messages], destinations)
     cursor = Cursor(after, memory, delivery.kept).to_text()
     faults = "; ".join(delivery.faults)
     if delivery.faults and cursor == before.to_text():
         raise DeliveryError(f"{len(delivery.kept)} alerts wait: {faults}")
     context.update_cursor(cursor)
-    waits = f", {len(delivery.kept)} wait: {faults or 'the tick was over'}" if delivery.kept else ""
+    waits = f", {len(delivery.kept)} wait: {faults or 'the tick ended'}" if delivery.kept else ""
     return SkipReason(f"{delivery.sent} alerts sent{waits}")
 
 

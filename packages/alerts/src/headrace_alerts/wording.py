@@ -32,7 +32,7 @@ def by_route(
         routes = destinations.routes(owners)
         if destinations.urls and not routes:
             context.log.warning(
-                f"{key.to_user_string()}: no destination for {', '.join(owners) or 'what has no owner'}"
+                f"{key.to_user_string()}: no destination for {', '.join(owners) or 'assets without an owner'}"
             )
         for route in routes:
             found[route].append(key)

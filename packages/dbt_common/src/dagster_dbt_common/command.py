@@ -16,10 +16,10 @@ def main() -> None:
     verbs = parser.add_subparsers(required=True)
     package = verbs.add_parser("package", help="copy a dbt project with its manifest")
     package.add_argument("project", help="the folder of dbt_project.yml")
-    package.add_argument("destination", help="the folder of the copy; what is there is replaced")
+    package.add_argument("destination", help="the folder of the copy; its content is replaced")
     package.add_argument("--profile", help="a profile other than the project's")
     package.add_argument("--target", help="a target other than the profile's default")
-    package.add_argument("--format", choices=["text", "json"], default="text", help="how to say what was packaged")
+    package.add_argument("--format", choices=["text", "json"], default="text", help="output format")
     options = parser.parse_args()
     try:
         packaged = package_project(options.project, options.destination, profile=options.profile, target=options.target)

@@ -47,7 +47,7 @@ def dbt_definitions(
         dbt_flags: flags that every `dbt build` gets, such as `["--fail-fast"]`.
 
     Raises:
-        DbtConfigError: the project can not be parsed, or a model's partition or automation config can not be run.
+        DbtConfigError: the project cannot be parsed, or a model's partition or automation config cannot be run.
         StaleManifestError: a packaged project's manifest does not fit it.
     """
     with long_lived_objects():

@@ -20,7 +20,7 @@ TOO_MUCH = str(2**63 - 1)  # two of them are more than the model's bigint
 
 
 def events(amount: int, *, bad: int | None = None) -> list[Event]:
-    """Return two events a day of an amount each, on the bad day of amounts that the model can not add up."""
+    """Return two events a day of an amount each, on the bad day of amounts that the model cannot add up."""
     return [
         (f"{day}-{hour}", f"2024-01-0{day} {hour}:00:00", "oslo", TOO_MUCH if day == bad else str(amount))
         for day in DAYS

@@ -209,6 +209,6 @@ def test_two_packages_are_equal_and_parsed_without_the_secrets_of_the_connection
     model = source / "models" / "totals.sql"
     model.write_text(model.read_text() + "-- {{ env_var('API_TOKEN', '') }}\n")
     with pytest.raises(
-        DbtConfigError, match=r"models/totals.sql: env_var\('API_TOKEN'\): a package would tell its value"
+        DbtConfigError, match=r"models/totals.sql: env_var\('API_TOKEN'\): a package would contain its value"
     ):
         package_project(source, tmp_path / "three")

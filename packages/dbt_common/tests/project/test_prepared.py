@@ -1,4 +1,4 @@
-"""The manifest of a project: built once for what dbt reads, and refused where it can not be built."""
+"""The manifest of a project: built once for what dbt reads, and refused where it cannot be built."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_no_project_is_one_line(tmp_path: Path) -> None:
 
 @contextmanager
 def read_only() -> Iterator[Path]:
-    """Give a copy of the project that this process can not write, also where it is root."""
+    """Give a copy of the project that this process cannot write, also where it is root."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         project = Path(shutil.copytree(SOURCE, Path(folder, "project")))

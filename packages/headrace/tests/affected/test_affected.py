@@ -235,7 +235,7 @@ def test_what_is_broken_touches_all_it_may_bear_on(monorepo: Monorepo) -> None:
     assert monorepo.affected(base="HEAD")["deploy"] == ["plain", "shop"]
     result = monorepo.call("--base", "HEAD")
     assert result.exit_code == 1
-    assert result.stderr == f"Error: {monorepo.root}/workspace.yaml: no list of code locations: mend it\n"
+    assert result.stderr == f"Error: {monorepo.root}/workspace.yaml: no list of code locations: correct it\n"
 
 
 @pytest.mark.parametrize(

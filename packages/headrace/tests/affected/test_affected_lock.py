@@ -93,7 +93,7 @@ def test_an_extra_that_is_dropped_touches_who_dropped_it(monorepo: Monorepo) -> 
     monorepo.lock()
     monorepo.commit()
     assert monorepo.tested() == ["root", "shop"]
-    assert ["uv.lock", "base locked otherwise and 3 more", "shop"] in monorepo.affected()["reasons"]["shop"]
+    assert ["uv.lock", "base locked differently and 3 more", "shop"] in monorepo.affected()["reasons"]["shop"]
 
 
 def test_a_lock_that_only_says_more_touches_nobody(monorepo: Monorepo) -> None:

@@ -1,4 +1,4 @@
-"""What `headrace affected` compares: merge bases, uncommitted changes, other revisions, and calls that can not work."""
+"""What `headrace affected` compares: merge bases, uncommitted changes, other revisions, and calls that cannot work."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_shallow_clone_is_told_how_to_deepen(monorepo: Monorepo) -> None:
     monorepo.git("clone", "--quiet", "--depth", "1", f"file://{monorepo.root}", str(clone))
     monorepo.root = clone
     message = one_line(monorepo)
-    assert "a shallow clone does not tell where HEAD left origin/main" in message
+    assert "this shallow clone does not reach the merge base of HEAD and origin/main" in message
     assert "git fetch --unshallow" in message
     assert f"{first}: not in this shallow clone: run `git fetch --unshallow`" in one_line(monorepo, "--base", first)
     monorepo.git("fetch", "--quiet", "--depth", "2")
@@ -198,7 +198,7 @@ def test_without_git_or_a_lock(monorepo: Monorepo) -> None:
     monorepo.commit()
     monorepo.commit()
     message = one_line(monorepo, "--base", "HEAD~1")
-    assert "uv.lock: no lock of uv to read: run `uv lock`" in message
+    assert "uv.lock: no readable uv lock: run `uv lock`" in message
     shutil.rmtree(monorepo.root / ".git")
     assert "not a git repository" in one_line(monorepo, "--base", "HEAD")
     monorepo.root = Path("/")
@@ -208,7 +208,10 @@ def test_without_git_or_a_lock(monorepo: Monorepo) -> None:
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
-        ('[tool.headrace.affected]\ndoc = ["*.md"]', "pyproject.toml: [tool.headrace.affected] has no doc: it has all"),
+        (
+            '[tool.headrace.affected]\ndoc = ["*.md"]',
+            "pyproject.toml: [tool.headrace.affected]: unknown key doc: the keys are all",
+        ),
         ('[tool.headrace.affected]\ndocs = "*.md"', "pyproject.toml: docs under [tool.headrace] must be a list"),
         ('[tool.headrace]\nowns = "models"', "pyproject.toml: owns under [tool.headrace] must be a list"),
     ],

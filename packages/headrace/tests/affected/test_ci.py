@@ -65,7 +65,7 @@ def test_all_runs_though_one_fails_and_every_failure_is_told(monorepo: Monorepo)
         *(f"tested {name}" for name in ("base", "plain", "root", "shop")),
     ]
     assert "    test_base.py is broken" in result.output.splitlines()
-    assert "2 of 7 steps failed: contracts, test base; their logs are in" in result.output
+    assert "2 of 7 steps failed: contracts, test base; see the logs in" in result.output
     log = monorepo.root / ".headrace" / "ci" / "test-base.log"
     assert "test_base.py is broken" in log.read_text()
 

@@ -97,7 +97,7 @@ def test_what_a_consumer_may_change(changes: dict[str, Any]) -> None:
 def test_a_source_without_a_producer() -> None:
     assert only(ingest(produced(key="raw/order")), analytics(consumed())) == (
         "raw/orders: analytics (dbt/raw.yml:9) reads it for orders, no location makes it: is it raw/order now? correct "
-        "the key, add the asset, or name as its `loader` what outside of Dagster writes it"
+        "the key, add the asset, or name its writer outside of Dagster as `loader`"
     )
     assert found(analytics(consumed(loader="fivetran"))) == []
     assert found(analytics(consumed(stub=True))) == [("stub", None)]
@@ -107,15 +107,15 @@ def test_a_source_without_a_producer() -> None:
 def test_two_producers() -> None:
     other = ingest(produced(file="export.py:3"), location="reports")
     assert only(ingest(produced()), other, analytics(consumed())) == (
-        "raw/orders: ingest (ingest/tables.py:7) and reports (export.py:3) both make it: leave it to one of them, and "
+        "raw/orders: ingest (ingest/tables.py:7) and reports (export.py:3) both make it: keep it in one of them, and "
         "give the other's another key"
     )
 
 
 def test_a_missing_column() -> None:
     assert only(ingest(produced(columns=COLUMNS[:2])), analytics(consumed())) == (
-        "raw/orders: ingest (ingest/tables.py:7) has no column AT, and analytics (dbt/raw.yml:9) expects it: give it, "
-        "or take it out of analytics before"
+        "raw/orders: ingest (ingest/tables.py:7) has no column AT, and analytics (dbt/raw.yml:9) expects it: "
+        "provide it, or remove it from analytics first"
     )
 
 
@@ -123,7 +123,7 @@ def test_a_renamed_column() -> None:
     renamed = (*COLUMNS[:2], Column("ordered_at", "timestamp"))
     assert only(ingest(produced(columns=renamed)), analytics(consumed())) == (
         "raw/orders: ingest (ingest/tables.py:7) has no column AT, and analytics (dbt/raw.yml:9) expects it; renamed "
-        "to ordered_at?: give both until analytics reads ordered_at"
+        "to ordered_at?: provide both until analytics reads ordered_at"
     )
     # Of another type, one of two, or for one of two: nobody can say.
     for others in (
@@ -171,7 +171,7 @@ def test_partitions_that_do_not_map() -> None:
     )
     assert only(ingest(produced(partitions=replace(DAYS, grain="hour"))), analytics(consumed(partitions=DAYS))) == (
         "raw/orders: ingest (ingest/tables.py:7) is by hour, and is expected by day in analytics (dbt/raw.yml:9): give "
-        "ingest those partitions, or change what the source says and its readers with it"
+        "ingest those partitions, or change the config of the source and its readers together"
     )
     oslo = produced(partitions=replace(DAYS, timezone="Europe/Oslo"))
     assert found(ingest(oslo), analytics(consumed())) == [("timezone", "orders")]
@@ -186,14 +186,14 @@ def test_each_location_is_deployed_among_the_old_others() -> None:
     assert (finding.kind, finding.column, finding.action) == (
         "missing column",
         "tip",
-        "deploy ingest first: in this workspace both fit",
+        "deploy ingest first: in this workspace the two fit",
     )
     assert check_against(new[:1], old, whole=False) == []
     assert [finding.kind for finding in check_against(new[1:], old, whole=False)] == ["missing column"]
     # And back again: the reader first.
     now = {contract.location: contract for contract in new}
     (finding,) = check_against(list(old.values()), now, whole=True)
-    assert finding.action == "deploy analytics first: in this workspace both fit"
+    assert finding.action == "deploy analytics first: in this workspace the two fit"
     assert check_against([old["analytics"]], now, whole=False) == []
 
 
@@ -219,7 +219,7 @@ def test_an_asset_that_is_gone_breaks_its_deployed_readers() -> None:
     (finding,) = check_against([ingest()], old, whole=False)
     assert (finding.kind, finding.consumer) == ("no producer", "analytics")
     (finding,) = check_against([ingest(), analytics()], old, whole=True)
-    assert finding.action == "deploy analytics first: in this workspace both fit"
+    assert finding.action == "deploy analytics first: in this workspace the two fit"
     assert check_against([ingest()], {"ingest": ingest(produced())}, whole=True) == []
 
 
@@ -230,7 +230,7 @@ def test_a_blocking_check_that_was_promised() -> None:
         (finding,) = check_against(candidates, old, whole=whole)
         assert str(finding) == (
             "raw/orders: ingest (ingest/tables.py:7) has promised the blocking check not_empty to analytics "
-            "(dbt/raw.yml:9), and it is gone: give it back, or agree on it with the team of analytics"
+            "(dbt/raw.yml:9), and it is gone: restore it, or agree on it with the team of analytics"
         )
     assert check_against([new], {"ingest": old["ingest"]}, whole=True) == []
 

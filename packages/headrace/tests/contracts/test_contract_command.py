@@ -260,7 +260,7 @@ def test_a_location_that_does_not_load(root: Path, call: Call) -> None:
         ("export", "Missing argument 'LOCATION'."),
         ("list", "No such command 'list': see `headrace contract --help`"),
         ("check --format yaml", "Invalid value for '--format': 'yaml' is not one of 'text', 'json'."),
-        ("check shop", "shop: a location alone is checked against what is deployed: add --against DIR"),
+        ("check shop", "shop: one location is checked against what is deployed: add --against DIR"),
         (
             "check --against nowhere",
             "--against nowhere: there is no <location>.json: write them with `headrace contract export`",

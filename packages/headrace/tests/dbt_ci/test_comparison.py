@@ -147,7 +147,7 @@ def test_a_comment_fits_and_holds_no_markup_of_a_value() -> None:
     for limit in (65_536, 20_000):
         text = as_markdown(report, limit)
         assert len(text) <= limit
-        assert "lines more do not fit here." in text
+        assert "more lines do not fit here." in text
 
 
 def test_a_profile_writes_one_file_and_reads_the_others(tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_a_profile_writes_one_file_and_reads_the_others(tmp_path: Path) -> None:
         ("{{ env_var('TARGET', 'dev') }}", {"TARGET": "lake"}, "lake"),
         ("{{ 'lake' if env_var('LAKE').startswith('s3://') else 'dev' }}", {"LAKE": "s3://a"}, "lake"),
         ("{{ env_var('TARGET') }}", {}, "its target reads TARGET, which is not set"),
-        ("{{ var('target') }}", {}, "'var' is undefined: name one by --target"),
-        ("{{ dev", {}, "name one by --target"),
+        ("{{ var('target') }}", {}, "'var' is undefined: choose one with --target"),
+        ("{{ dev", {}, "choose one with --target"),
     ],
 )
 def test_a_default_target_may_be_chosen_by_the_environment(

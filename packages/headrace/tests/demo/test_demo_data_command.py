@@ -90,8 +90,8 @@ def test_revise_accepts_the_arguments_of_the_export(tmp_path: Path) -> None:
         (["--revise", "2024-01-09"], "--revise 2024-01-09: {out} has no such day"),
         (["--revise", "2024-01-02", "--to", "2024-01-01"], "2024-01-02 is not between --from and --to"),
         (["--revise", "2024-01-02", "--seed", "8"], "was written with --seed 7, not 8"),
-        (["--revise", "2024-01-02", "--force"], "--force means nothing with --revise"),
-        (["--jafgen", ".", "--seed", "8"], "--seed means nothing with --jafgen"),
+        (["--revise", "2024-01-02", "--force"], "--force has no effect with --revise"),
+        (["--jafgen", ".", "--seed", "8"], "--seed has no effect with --jafgen"),
         (["--sed", "8"], "No such option '--sed'"),
     ],
 )

@@ -105,7 +105,7 @@ def test_an_export_is_replaced_only_by_force(source: Path, tmp_path: Path) -> No
         "2018-09-04",
         "2018-09-05",
     }
-    assert "has an export of jafgen's" in call("--out", out).output
+    assert "has an export from jafgen" in call("--out", out).output
     assert "has no demo data to revise" in call("--out", out, "--revise", "2018-09-01").output
 
 

@@ -63,7 +63,7 @@ def test_a_new_release_serves_and_a_rollback_brings_the_former_back(deployed: Ho
     assert time.monotonic() - began < 15
     assert deployed.serving("shop")["release"] == first["release"]
     assert deployed.serving("reader")["pid"] == reader["pid"]
-    assert "no former release" in deployed.call("rollback", "shop").stderr
+    assert "no earlier release" in deployed.call("rollback", "shop").stderr
     listed = deployed.call("list", "shop").stdout.splitlines()
     assert [line.split()[2:] for line in listed if line.startswith("*")] == [["rollback", first["release"]]]
 
@@ -105,7 +105,7 @@ def test_a_second_deploy_of_a_location_at_once_is_refused(deployed: Host) -> Non
         before = deployed.serving("shop")
         result = deployed.call("deploy", "shop", str(deployed.build_shop("5")))
         assert result.returncode == 1
-        assert "another deploy of it is going on" in result.stderr
+        assert "another deploy of it is running" in result.stderr
         assert deployed.serving("shop") == before
     finally:
         os.killpg(holder.pid, signal.SIGKILL)

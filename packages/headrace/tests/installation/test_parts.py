@@ -39,7 +39,7 @@ def test_a_rollback_of_what_was_never_deployed_leaves_nothing() -> None:
         folder = Installation.create(Path(made)).folder
         result = CliRunner().invoke(rollback, ["nope", "--to", str(folder)])
         assert (result.exit_code, result.output.count("\n")) == (2, 1)
-        assert "nope: nothing was deployed of it: there is nothing" in result.output
+        assert "nope: never deployed here: this installation has nothing" in result.output
         assert [*(folder / "locks").iterdir()] == []
 
 
@@ -61,7 +61,7 @@ def test_the_environment_is_what_the_file_says(tmp_path: Path) -> None:
     assert found["HEADRACE_LAKE"] == "s3://lake"
     assert found["DAGSTER_HOME"] == str(tmp_path / "dagster")
     (tmp_path / "env").write_text("A=1\nPASSWORD\n")
-    with pytest.raises(ValueError, match="env: line 2: no NAME=VALUE"):
+    with pytest.raises(ValueError, match="env: line 2: not NAME=VALUE"):
         read_environment(tmp_path / "env")
 
 
@@ -78,7 +78,7 @@ def test_a_manifest_is_refused_for_other_variables_and_no_secret_is_told(tmp_pat
 
 def test_an_installation_is_made_once_and_its_secrets_are_the_owners(tmp_path: Path) -> None:
     if len(str(tmp_path)) > 60:
-        with pytest.raises(UserError, match="take a shorter folder"):
+        with pytest.raises(UserError, match="choose a shorter folder"):
             Installation.create(tmp_path / ("x" * 60))
     folder = Path("/tmp") / f"hr-{os.getpid()}"  # noqa: S108 - sockets need a short path
     try:

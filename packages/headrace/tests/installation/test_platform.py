@@ -46,7 +46,7 @@ def test_a_port_of_another_process_is_refused_and_the_webserver_goes_on(platform
         finally:
             settings.write_text(text)
     assert refused.returncode == 1
-    assert f"port {other} is another process's, {os.getpid()}" in refused.stderr.splitlines()[-1]
+    assert f"port {other} is in use by process {os.getpid()}" in refused.stderr.splitlines()[-1]
     assert webserver(platform) == before
 
 
@@ -71,7 +71,7 @@ def test_a_platform_that_can_not_reach_its_storage_is_not_rolled_back_to(platfor
 def test_a_second_supervisor_is_refused(platform: Host) -> None:
     second = platform.call("up")
     assert (second.returncode, second.stdout) == (2, "")
-    assert second.stderr.splitlines()[-1].endswith("its supervisor runs already: end that one first")
+    assert second.stderr.splitlines()[-1].endswith("its supervisor is already running: stop it first")
 
 
 def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all_and_says_when_it_ends(platform: Host) -> None:
@@ -90,7 +90,7 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all_and_sa
         os.kill(server, signal.SIGSTOP)
         try:
             again.send_signal(signal.SIGTERM)
-            platform.wait_until(lambda: "is ending, after the runs in flight" in platform.call("status").stderr, 20)
+            platform.wait_until(lambda: "is stopping, after the runs in flight" in platform.call("status").stderr, 20)
         finally:
             os.kill(server, signal.SIGCONT)
     finally:
@@ -105,5 +105,5 @@ def test_what_a_user_may_not_write_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     done = subprocess.run([COMMAND, "release", "init", tmp_path / "a b"], check=False, capture_output=True, text=True)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "a blank is in it" in done.stderr
+    assert "its path has a blank" in done.stderr
     assert [*(tmp_path / "a b").iterdir()] == []

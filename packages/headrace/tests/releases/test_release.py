@@ -83,8 +83,8 @@ def resigned(folder: Path) -> None:
     [
         (changed, "wheels/ingest-0.1.0-py3-none-any.whl: it was changed after the build"),
         (missing, "requirements.txt: it is missing"),
-        (extra, "wheels/evil-1.0-py3-none-any.whl: it is not of the build"),
-        (linked, "requirements.txt: no plain file"),
+        (extra, "wheels/evil-1.0-py3-none-any.whl: it is not part of the build"),
+        (linked, "requirements.txt: not a plain file"),
         (resigned, "release.json: it was changed after the build"),
     ],
 )
@@ -111,8 +111,8 @@ def test_a_file_outside_of_the_folder_is_refused(tmp_path: Path, path: str) -> N
     [
         ({"format": 2}, "a release of format 2, and this headrace reads 1"),
         ({"name": "../../ingest"}, "name: String should match pattern"),
-        ({"location": "analytics"}, "is no name of a location analytics"),
-        ({"kind": "platform"}, "is no name of a platform ingest"),
+        ({"location": "analytics"}, "is not a name for a location analytics"),
+        ({"kind": "platform"}, "is not a name for a platform ingest"),
         ({"more": 1}, "more: Extra inputs are not permitted"),
         ({"files": {"a": "short"}}, "files.a: String should match pattern"),
     ],
@@ -136,7 +136,7 @@ def test_variables_are_read_and_bad_lines_are_named_without_their_values(tmp_pat
     file.write_text("# of the host\n\nLAKE='/srv/my lake'\nEMPTY=\nURL=a=b\n")
     assert read_variables(file) == {"LAKE": "/srv/my lake", "EMPTY": "", "URL": "a=b"}
     file.write_text("LAKE=/srv\nexport hunter2\n")
-    with pytest.raises(UserError, match=f"{file}: line 2: no NAME=VALUE") as raised:
+    with pytest.raises(UserError, match=f"{file}: line 2: not NAME=VALUE") as raised:
         read_variables(file)
     assert "hunter2" not in raised.value.message
     with pytest.raises(UserError, match="No such file"):
@@ -151,7 +151,7 @@ def test_secrets_are_told_by_name_or_as_an_address_and_found_in_files(tmp_path: 
     assert not is_secret("PARTITION_KEY", "day")
     (tmp_path / "manifest.json").write_text('{"path": "hunter22"}')
     with pytest.raises(
-        UserError, match=r"^DB_PASSWORD: its value would stand in the release's manifest.json"
+        UserError, match=r"^DB_PASSWORD: its value would be written into the release's manifest.json"
     ) as raised:
         refuse_secrets(tmp_path, {"DB_PASSWORD": "hunter22"})
     assert "hunter22" not in raised.value.message

@@ -150,7 +150,7 @@ def look(
         for file in ready:
             load = loads.get(file.partition.day)
             if load and time.monotonic() > deadline:
-                waiting[file.partition] = "is to be compared with what was loaded"
+                waiting[file.partition] = "not compared with what was loaded yet"
                 continue
             done[file.partition] = file.version
             if not (load and file.has(load.source_sha256)):

@@ -16,7 +16,7 @@ from ingest.tables import Table
 from ingest.validation import Window
 
 # A backfill over several locations puts assets of the same partitions and backfill policy into one run request,
-# whatever their locations, and such a run can not be launched (Dagster 1.13.27). So these policies are not the ones
+# whatever their locations, and such a run cannot be launched (Dagster 1.13.27). So these policies are not the ones
 # that dagster-dbt gives its assets, single_run() and none, and mean the same: 27 years of days are one run.
 _ONE_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=10_000)
 _ONE_RUN_UNPARTITIONED = dg.BackfillPolicy.single_run()

@@ -87,7 +87,7 @@ def _keys_unique(rows: duckdb.DuckDBPyRelation, table: Table, files: Mapping[str
             "samples": "\n".join(shown),
             _FAILED: [partition for partition, file in files.items() if file.location in wrong],
         },
-        description=f"{total} keys stand in more than one row: {shown[0]}" if shown else None,
+        description=f"{total} keys are in more than one row: {shown[0]}" if shown else None,
     )
 
 

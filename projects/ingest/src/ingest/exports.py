@@ -51,11 +51,11 @@ def find_export(folder: Path, table: Table, day: str | None) -> Export:
     found = _with_stem(stem, _FORMATS if day is None else _DAILY_FORMATS)
     if len(found) > 1:
         names = " and ".join(export.path.name for export in found)
-        raise ExportError(f"{stem.parent}: {names} stand for the same rows; keep one of them")
+        raise ExportError(f"{stem.parent}: {names} hold the same rows; keep one of them")
     if not found:
         suffixes = ", ".join(_FORMATS)
         advice = "" if day is None else f", or an empty file {day}.empty where the day has no rows"
-        raise ExportError(f"{stem}.csv: no such export ({suffixes} would do); add it{advice}")
+        raise ExportError(f"{stem}.csv: no such export ({suffixes} are accepted); add it{advice}")
     return found[0]
 
 

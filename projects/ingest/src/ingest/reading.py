@@ -35,7 +35,7 @@ def read(connection: duckdb.DuckDBPyConnection, export: Export, table: Table) ->
     except csv.Error as error:
         raise ExportError(f"{export.path}, line 1: {error}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ExportError(f"{export.path}: not a whole gzip file ({error})") from error
+        raise ExportError(f"{export.path}: not a complete gzip file ({error})") from error
     return [name for name in names if name not in {column.name for column in table.columns}]
 
 
@@ -50,7 +50,7 @@ def _csv(
     _require_columns(export, table, names)
     for column in table.columns:
         if names.count(column.name) > 1:
-            raise ExportError(f"{export.path}, line 1, column {column.name}: stands there twice")
+            raise ExportError(f"{export.path}, line 1, column {column.name}: is in the header twice")
     relation = connection.read_csv(
         str(export.path),
         auto_detect=False,

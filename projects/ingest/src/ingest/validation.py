@@ -61,7 +61,9 @@ def _rules(table: Table, window: Window | None) -> list[_Rule]:
         for column in table.columns
         if column.type != "varchar"
     ]
-    rules += [_Rule(name, f"coalesce({quoted(name)}, '') = ''", "is no key: every row needs one") for name in table.key]
+    rules += [
+        _Rule(name, f"coalesce({quoted(name)}, '') = ''", "is not a key: every row needs one") for name in table.key
+    ]
     if table.event_time is not None and window is not None:
         column = next(column for column in table.columns if column.name == table.event_time)
         inside = f"{parsed(column)} >= '{window.start}' and {parsed(column)} < '{window.end}'"
@@ -95,4 +97,4 @@ def _require_unique_keys(connection: duckdb.DuckDBPyConnection, export: Export, 
     noun = "column" if len(columns) == 1 else "columns"
     shown = ", ".join(repr(value) for value in key)
     again, before = (place(export, row, columns[0].name) for row in (second, first))
-    raise ExportError(f"{export.path}, {again}, {noun} {name}: {shown} is the key of {before} already")
+    raise ExportError(f"{export.path}, {again}, {noun} {name}: {shown} is already the key of {before}")

@@ -106,7 +106,7 @@ def freshness_definitions(
     job = define_asset_job(
         f"{name}__freshness",
         selection=AssetSelection.checks(freshness),
-        description="Measures how old the sources are that have dbt's `freshness`.",
+        description="Measures the age of the sources that have dbt's `freshness`.",
         executor_def=in_process_executor,
     )
     schedule = ScheduleDefinition(
@@ -142,8 +142,8 @@ def _measure(dbt: DbtResource, unique_ids: Sequence[str]) -> Mapping[str, _Measu
     try:
         results = {result["unique_id"]: result for result in invocation.get_artifact("sources.json")["results"]}
     except FileNotFoundError:
-        raise Failure(f"dbt source freshness measured nothing: {errors.get(None, 'it says no reason')}") from None
-    unmeasured = errors.get(None, "dbt did not measure it, and says no reason")
+        raise Failure(f"dbt source freshness measured nothing: {errors.get(None, 'it gave no reason')}") from None
+    unmeasured = errors.get(None, "dbt did not measure it, and gave no reason")
     return {id_: _Measurement(results.get(id_, {}), errors.get(id_, unmeasured)) for id_ in unique_ids}
 
 

@@ -91,7 +91,7 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         `meta.dagster.partitioned_upstreams: last` the last one.
 
         Raises:
-            DbtConfigError: `partitioned_upstreams` is neither all nor last, or Dagster can not map the two: it maps no
+            DbtConfigError: `partitioned_upstreams` is neither all nor last, or Dagster cannot map the two: it maps no
                 windows between time zones, and no lookback between grains (a microbatch model's lookback, which dbt
                 sets by default, then is of the same grain only).
         """

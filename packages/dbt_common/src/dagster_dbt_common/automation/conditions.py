@@ -2,7 +2,7 @@
 
 They are Dagster's own, put together so that what is silent in `eager()` is not: it looks at the latest partition only,
 wants every partition below an unpartitioned mart, never fires below an asset that is only a stub, and does not look at
-the checks of another run. What conditions can not see (a reload that forgets what was pending, an upstream that was
+the checks of another run. What conditions cannot see (a reload that forgets what was pending, an upstream that was
 loaded while its reader was being built, a run that failed) the sensor of `reconcile.py` heals.
 """
 
@@ -88,7 +88,7 @@ def table_condition(automation: Automation, upstreams: Upstreams) -> AutomationC
     A partition is built when one of the partitions that it reads was updated, whichever it is, directly or through
     views; not before one of each upstream exists, none of them is being built, the assets between have followed, and
     the blocking checks have passed. So a late day is that day and then each mart once. The failure mode that remains: a
-    follower that can not be built holds back what is made from it, until it is mended or built by hand.
+    follower that cannot be built holds back what is made from it, until it is mended or built by hand.
     """
     if automation.kind == "none":
         return None

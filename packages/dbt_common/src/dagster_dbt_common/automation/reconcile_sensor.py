@@ -100,7 +100,7 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
         asset_selection=AssetSelection.assets(*keys),
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=DefaultSensorStatus.RUNNING,
-        description="Requests what has stayed behind its upstreams although the automation conditions were evaluated.",
+        description="Requests what is still behind its upstreams after the automation conditions were evaluated.",
     )
     def reconcile(context: SensorEvaluationContext) -> SensorResult | SkipReason:
         seen = {key: _Sight(*sight) for key, sight in json.loads(context.cursor or "{}").items()}
@@ -283,9 +283,9 @@ def _requests(
 
 def _reason(behind: Mapping[AssetKey, Behind], sights: Mapping[AssetKey, _Sight]) -> str:
     if not behind:
-        return "everything is as new as what it is made from"
+        return "everything is up to date with its upstreams"
     waiting = [key.to_user_string() for key in behind if key not in sights or sights[key].looks < _TRIES[0]]
     tried = [key.to_user_string() for key, sight in sights.items() if sight.looks >= _TRIES[0]]
-    parts = [f"behind, and left to the conditions until the next look: {', '.join(waiting)}"] if waiting else []
+    parts = [f"behind, left to the automation conditions until the next tick: {', '.join(waiting)}"] if waiting else []
     parts += [f"behind, requested before: {', '.join(tried)}: see their runs"] if tried else []
     return "; ".join(parts)

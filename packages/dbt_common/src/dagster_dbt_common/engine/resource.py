@@ -43,7 +43,7 @@ class DbtResource(DbtCliResource):
     events arrive as they happen. What it selects is exact: the assets and checks of the step, each by itself, so a
     step runs no test that belongs to another one, and no unit tests.
 
-    Args:
+    Attributes:
         engine: `in_process`, or `subprocess` for another dbt than the one in this environment (`dbt_executable`).
         parsed_dir: the folder of the project's `partial_parse.msgpack`; dbt parses for itself where it is empty.
     """

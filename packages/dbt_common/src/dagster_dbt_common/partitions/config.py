@@ -89,7 +89,7 @@ def partition_config(props: Mapping[str, Any]) -> PartitionConfig | None:
         props: a node of a manifest (`nodes` or `sources`).
 
     Raises:
-        DbtConfigError: the config can not be run; the message names the node's file and the key.
+        DbtConfigError: the config cannot be run; the message names the node's file and the key.
     """
     config = props.get("config", {})
     declared = dagster_meta(props).get("partitions")

@@ -94,7 +94,7 @@ def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
     no build of `orders` tests against yesterday's `customers`. A `meta.dagster.ref` of the test's own says otherwise.
 
     Raises:
-        DbtConfigError: a model's partition config can not be run.
+        DbtConfigError: a model's partition config cannot be run.
     """
     nodes: Mapping[str, Mapping[str, Any]] = manifest["nodes"]
     configs = {

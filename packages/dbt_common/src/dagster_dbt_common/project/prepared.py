@@ -55,8 +55,8 @@ def prepared_project(
         target: a target other than the profile's default.
 
     Raises:
-        DbtConfigError: there is no dbt project, or dbt can not parse it; the message is dbt's.
-        StaleManifestError: no manifest fits, and the project is packaged or its folder can not be written.
+        DbtConfigError: there is no dbt project, or dbt cannot parse it; the message is dbt's.
+        StaleManifestError: no manifest fits, and the project is packaged or its folder cannot be written.
     """
     root = Path(project_dir).resolve()
     if not (root / "dbt_project.yml").is_file():
@@ -92,7 +92,7 @@ def package_project(
         target: as for `prepared_project`.
 
     Raises:
-        DbtConfigError: there is no dbt project, dbt can not parse it, or its manifest would have a secret.
+        DbtConfigError: there is no dbt project, dbt cannot parse it, or its manifest would have a secret.
     """
     source, copy = Path(project_dir).resolve(), Path(destination).resolve()
     if not (source / "dbt_project.yml").is_file():
@@ -113,7 +113,7 @@ def _parse_for_package(project: Path, choice: list[str]) -> None:
     for variable, file in secrets.items():
         if not is_connection(file):
             raise DbtConfigError(
-                f"{file}: env_var('{variable}'): a package would tell its value: read secrets in profiles.yml alone"
+                f"{file}: env_var('{variable}'): a package would contain its value: read secrets in profiles.yml only"
             )
     # The order of a set is then the same in every parse.
     environment = {**dbt_environment(), **dict.fromkeys(secrets, "secret"), "PYTHONHASHSEED": "0"}
@@ -163,7 +163,7 @@ def _build_once(
             _forget_old(folder)
     except PermissionError as error:
         raise StaleManifestError(
-            f"{project_dir}: its manifest does not fit the project, and {error.filename} can not be written: "
+            f"{project_dir}: its manifest does not fit the project, and {error.filename} cannot be written: "
             "make the folder writable, or package the project (`dagster-dbt-common package PROJECT DESTINATION`)"
         ) from None
 

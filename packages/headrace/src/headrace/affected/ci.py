@@ -48,16 +48,18 @@ def steps(affected: Affected, *, base: str, state: Path | None = None) -> Sequen
 
 
 @click.command("ci", cls=OneLineCommand)
-@click.option("--base", metavar="REV", help="What to compare with; where HEAD left origin/main by default.")
-@click.option("--state", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Production's manifest.")
+@click.option("--base", metavar="REV", help="The revision to compare with.  [default: the merge base with origin/main]")
+@click.option(
+    "--state", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of production's manifest."
+)
 def ci(*, base: str | None, state: Path | None) -> None:
     """Check and test what a change affects, as the workflow of a pull request does.
 
-    Runs everything though something fails, and tells all failures. Exit codes: 0 all passed; 1 something failed.
+    A failure does not stop the steps after it; all failures are listed. Exit code 0: all passed; 1: something failed.
     """
     root, answer, compared = affected_by(base=base, purpose="test")
     if not (root / "Makefile").is_file():
-        raise UserError(f"{root}: no Makefile, whose targets are what is run: restore it")
+        raise UserError(f"{root}: no Makefile: restore it, `headrace ci` runs its targets")
     logs = root / ".headrace" / "ci"
     logs.mkdir(parents=True, exist_ok=True)
     failed = []
@@ -74,7 +76,7 @@ def ci(*, base: str | None, state: Path | None) -> None:
             _tell(log, click.echo)
     if failed:
         names = ", ".join(step.name for step in failed)
-        raise click.ClickException(f"{len(failed)} of {len(planned)} steps failed: {names}; their logs are in {logs}")
+        raise click.ClickException(f"{len(failed)} of {len(planned)} steps failed: {names}; see the logs in {logs}")
     click.echo(f"all {len(planned)} steps passed")
 
 

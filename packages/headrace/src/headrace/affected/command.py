@@ -21,21 +21,28 @@ Purpose = Literal["test", "deploy", "dbt"]
 
 
 @click.command("affected", cls=OneLineCommand)
-@click.option("--base", metavar="REV", help=f"What to compare with; where HEAD left {DEFAULT_BASE} by default.")
-@click.option("--head", default="HEAD", show_default=True, metavar="REV", help="The revision with the change.")
-@click.option("--for", "purpose", type=click.Choice(["test", "deploy", "dbt"]), help="What it is asked for.")
 @click.option(
-    "--format", "output", type=click.Choice(["text", "json", "github"]), default="text", help="How to say it."
+    "--base", metavar="REV", help=f"The revision to compare with.  [default: the merge base with {DEFAULT_BASE}]"
 )
-@click.option("--explain", is_flag=True, help="Say for each member by which files it is touched.")
-@click.option("--state", type=_FOLDER, metavar="DIR", help="The manifest before; else it is made.")
+@click.option("--head", default="HEAD", show_default=True, metavar="REV", help="The revision with the change.")
+@click.option("--for", "purpose", type=click.Choice(["test", "deploy", "dbt"]), help="The purpose of the answer.")
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json", "github"]), default="text", help="Output format."
+)
+@click.option("--explain", is_flag=True, help="For each member, print the files that touch it.")
+@click.option(
+    "--state",
+    type=_FOLDER,
+    metavar="DIR",
+    help="Folder of the manifest before the change.  [default: made from --base]",
+)
 def affected(
     *, base: str | None, head: str, purpose: Purpose | None, output: str, explain: bool, state: Path | None
 ) -> None:
     """Print which members, locations, dbt nodes and assets a change affects.
 
-    Uncommitted changes and untracked files count where the head is what is checked out. With --for test or --for deploy
-    neither dbt nor a location is started, and the members are those to test, or those whose deployed code changed.
+    Uncommitted changes and untracked files count if the head is what is checked out. --for test prints the members to
+    test, --for deploy those whose deployed code changed; neither starts dbt or loads a location.
     """
     _, answer, _ = affected_by(base=base, head=head, purpose=purpose, state=state)
     if output == "json":
@@ -77,7 +84,7 @@ def affected_by(
 def _answer(revisions: Revisions, purpose: Purpose | None) -> Affected:
     difference = Difference.between(revisions.repository, revisions.base, revisions.head)
     if difference.lock is None:
-        raise UserError(f"{revisions.repository.root / LOCK}: no lock of uv to read: run `uv lock`, and commit it")
+        raise UserError(f"{revisions.repository.root / LOCK}: no readable uv lock: run `uv lock` and commit it")
     deployed = touched(difference, tested=False)
     members = deployed if purpose == "deploy" else touched(difference, tested=True)
     locations = [

@@ -62,7 +62,7 @@ def affected_data(
         revisions: what is compared.
 
     Raises:
-        click.ClickException: a location does not load, or dbt can not parse the project.
+        click.ClickException: a location does not load, or dbt cannot parse the project.
         UserError: there is no dbt to run, or several projects for one manifest.
     """
     touched = {location.name: location.member for location in difference.locations if location.member in deployed}
@@ -70,11 +70,14 @@ def affected_data(
     waiting = [project for project in projects if _bears_on(difference, project, touched)]
     if revisions.state and len(projects) > 1:
         folders = ", ".join(project.folder for project in projects)
-        raise UserError(f"--state {revisions.state}: it is of one dbt project, and there are {folders}: leave it out")
+        raise UserError(
+            f"--state {revisions.state}: it is the manifest of one dbt project, "
+            f"and the workspace has {folders}: leave it out"
+        )
     if not touched and not waiting:
         return [], []
     if difference.head.locations is None:
-        raise click.ClickException(f"{revisions.repository.root / WORKSPACE}: no list of code locations: mend it")
+        raise click.ClickException(f"{revisions.repository.root / WORKSPACE}: no list of code locations: correct it")
     with _checked_out(difference, revisions) as (root, environment), ThreadPoolExecutor() as pool:
         locations = {entry.name: entry for entry in read_workspace_file(root)}
         workspace = replace(Workspace.find(), root=root, locations=locations)
@@ -132,7 +135,7 @@ def nodes_of(project: DbtProject, difference: Difference, revisions: Revisions, 
         dbt: the command.
 
     Raises:
-        click.ClickException: dbt can not parse the project.
+        click.ClickException: dbt cannot parse the project.
         UserError: the folder of the manifest before has none.
     """
     repository = revisions.repository

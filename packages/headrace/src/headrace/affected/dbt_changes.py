@@ -92,7 +92,7 @@ def affected_nodes(project: DbtProject, comparison: Comparison, dbt: Dbt, *, eve
         everything: whether something changed that bears on every node, such as the version of dbt.
 
     Raises:
-        click.ClickException: dbt can not parse the project as it is now.
+        click.ClickException: dbt cannot parse the project as it is now.
         UserError: the folder of the manifest before has none.
     """
     folder = comparison.head / project.folder
@@ -163,7 +163,7 @@ def _modified(project: DbtProject, comparison: Comparison, dbt: Dbt, before: Pat
         try:
             return dbt.modified_since(Parse(root / project.folder, before, root), now)
         except BaseError as error:
-            click.echo(f"the base can not be compared, so every dbt node counts: {error.format_message()}", err=True)
+            click.echo(f"the base cannot be compared, so every dbt node counts: {error.format_message()}", err=True)
             return None
 
 

@@ -137,7 +137,7 @@ def rules_of(pyproject: Mapping[str, Any], where: str) -> Rules:
     keys = {rule.name.replace("_", "-"): rule.name for rule in fields(Rules)}
     for key in table:
         if key not in keys:
-            raise UserError(f"{where}: [tool.headrace.affected] has no {key}: it has {', '.join(keys)}")
+            raise UserError(f"{where}: [tool.headrace.affected]: unknown key {key}: the keys are {', '.join(keys)}")
     return Rules(**{name: _patterns(table, key, where) for key, name in keys.items()})
 
 

@@ -52,7 +52,7 @@ class Difference:
                 if change.path in rewritten and is_deployed_alike(*rewritten[change.path]):
                     found = {Bearing(bearing.member, bearing.why, deployed=False) for bearing in found}
                 if change.path in after.unreadable:
-                    found.add(Bearing(None, "not to be read by uv"))
+                    found.add(Bearing(None, "not readable by uv"))
                 if change.path in rewritten and not is_locked_alike(*rewritten[change.path]):
                     found |= _not_locked(change.path, before, after)
                 bearings[change.path] = frozenset(found)
@@ -152,14 +152,14 @@ class _Locks:
         self._tools = tools if tested else []
 
     def closures(self, member: str) -> Sequence[Closure]:
-        """Return the member's closures, the base's first; one of them where they can not differ."""
+        """Return the member's closures, the base's first; one of them where they cannot differ."""
         locks = [self._base, self._head] if self._changed else [self._head]
         return [lock.closure(member, tested=self._tested) for lock in locks if lock and member in lock.members]
 
     def chains(self, member: str, closures: Sequence[Closure]) -> Iterator[Chain]:
         """Yield why the lock touches the member, the same closures given."""
         if self._head is None or self._base is None:
-            yield LOCK, f"not to be read {'now' if self._base else 'before'}", member
+            yield LOCK, f"unreadable {'now' if self._base else 'before'}", member
             return
         if self._changed:
             changes = closures[1].changed(closures[0]) if len(closures) > 1 else [f"{member} is new"]

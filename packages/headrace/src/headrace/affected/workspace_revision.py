@@ -30,7 +30,7 @@ class Location:
 
 @dataclass(frozen=True)
 class WorkspaceRevision:
-    """A workspace at a revision. What can not be read there is None: a change may have broken it.
+    """A workspace at a revision. What cannot be read there is None: a change may have broken it.
 
     Args:
         lock: its lock.

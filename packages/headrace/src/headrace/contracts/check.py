@@ -132,7 +132,7 @@ def _two_producers(one: Promise, other: Promise) -> Finding:
         consumer=other.location,
         expected_in=other.asset.file,
         problem=f"{one} and {other} both make it",
-        action="leave it to one of them, and give the other's another key",
+        action="keep it in one of them, and give the other's another key",
     )
 
 
@@ -151,7 +151,7 @@ def _no_producer(expectation: Expectation, keys: Collection[str]) -> Finding:
         consumer=expectation.location,
         expected_in=consumed.file,
         problem=f"{expectation} reads it{f' for {readers}' if readers else ''}, no location makes it{described}",
-        action=f"{hint}correct the key, add the asset, or name as its `loader` what outside of Dagster writes it",
+        action=f"{hint}correct the key, add the asset, or name its writer outside of Dagster as `loader`",
     )
 
 
@@ -160,7 +160,9 @@ def _unmet(promise: Promise, expectation: Expectation) -> Iterator[Finding]:
     asset, promised = expectation.asset, promise.asset.partitions
     whole = expectation_misfit(asset.partitions, promised) if asset.partitions else None
     if whole:
-        action = f"give {promise.location} those partitions, or change what the source says and its readers with it"
+        action = (
+            f"give {promise.location} those partitions, or change the config of the source and its readers together"
+        )
         yield unmet(
             whole.kind,
             promise,
@@ -185,7 +187,7 @@ def _unmet_columns(promise: Promise, expectation: Expectation) -> Iterator[Findi
     expected = expectation.asset.columns or ()
     if promise.asset.columns is None:
         if expected:
-            problem = f"{promise} tells no columns, and {expectation} expects {len(expected)}"
+            problem = f"{promise} declares no columns, and {expectation} expects {len(expected)}"
             action = "add `dagster/column_schema` to its metadata"
             yield unmet("no columns", promise, expectation, column=None, problem=problem, action=action)
         return
@@ -209,9 +211,9 @@ def _missing(
     problem = f"{promise} has no column {column.name}, and {expectation} expects it"
     if candidates:
         problem += f"; renamed to {candidates[0]}?"
-        action = f"give both until {expectation.location} reads {candidates[0]}"
+        action = f"provide both until {expectation.location} reads {candidates[0]}"
         return unmet("renamed column", promise, expectation, column=column.name, problem=problem, action=action)
-    action = f"give it, or take it out of {expectation.location} before"
+    action = f"provide it, or remove it from {expectation.location} first"
     return unmet("missing column", promise, expectation, column=column.name, problem=problem, action=action)
 
 
@@ -228,12 +230,12 @@ def _unmet_column(given: Column, wanted: Column, promise: Promise, expectation: 
         action = f"give the new type as a new column, and keep this one until {expectation.location} has moved"
         yield unmet("retyped column", promise, expectation, column=wanted.name, problem=problem, action=action)
     if given.nullable and not wanted.nullable:
-        problem = f"{promise} may give null as {given.name}, and {expectation} expects none"
+        problem = f"{promise} may have nulls in {given.name}, and {expectation} expects none"
         yield unmet(
             "nullable column",
             promise,
             expectation,
             column=wanted.name,
             problem=problem,
-            action="promise it, or expect nulls",
+            action="promise no nulls, or expect them",
         )

@@ -18,16 +18,18 @@ from headrace.workspace_file import WORKSPACE, Entry
 
 @click.group("contract", cls=OneLineGroup)
 def contract() -> None:
-    """What code locations promise each other: write it down, and see that it holds."""
+    """What code locations promise each other: export it, and check that it holds."""
 
 
 @contract.command("export", cls=OneLineCommand)
 @click.argument("location")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write DIR/LOCATION.json instead.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write DIR/LOCATION.json instead of printing."
+)
 def export(*, location: str, out: Path | None) -> None:
-    """Print what LOCATION produces, and what it consumes of others, as JSON.
+    """Print what LOCATION produces, and what it consumes from others, as JSON.
 
-    Read from its Definitions by its own interpreter.
+    Its own interpreter loads its Definitions.
     """
     workspace = Workspace.find()
     (entry,) = _chosen(workspace, (location,))
@@ -42,17 +44,19 @@ def export(*, location: str, out: Path | None) -> None:
 
 @contract.command("check", cls=OneLineCommand)
 @click.argument("locations", nargs=-1)
-@click.option("--against", type=click.Path(path_type=Path), metavar="DIR", help="Exports of what is deployed.")
-@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="How findings are told.")
+@click.option(
+    "--against", type=click.Path(path_type=Path), metavar="DIR", help="Folder with the contracts of what is deployed."
+)
+@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 def check(*, locations: tuple[str, ...], against: Path | None, output: str) -> None:
-    """Compare what all locations of the workspace expect of each other with what they promise.
+    """Compare what the locations of the workspace expect of each other with what they promise.
 
-    With --against, also each location with the deployed others, since one is deployed at a time; or LOCATIONS alone,
-    where only those are deployed. Exit code 1 where something does not hold.
+    With --against, compare each location also with the deployed contracts of the others, because one location is
+    deployed at a time. With LOCATIONS, check only those, which are then deployed. Exit code 0: all hold; 1: findings.
     """
     workspace = Workspace.find()
     if locations and against is None:
-        raise UserError(f"{locations[0]}: a location alone is checked against what is deployed: add --against DIR")
+        raise UserError(f"{locations[0]}: one location is checked against what is deployed: add --against DIR")
     deployed = read_contracts(against) if against else {}
     contracts = contracts_of(workspace, _chosen(workspace, locations))
     findings = check_against(contracts, deployed, whole=not locations) if against else check_together(contracts)
@@ -76,7 +80,7 @@ def _chosen(workspace: Workspace, names: tuple[str, ...]) -> list[Entry]:
     entries = loadable(workspace)
     for name in names:
         if name not in entries:
-            raise UserError(f"{name}: no location of {workspace.root / WORKSPACE}: it has {', '.join(entries)}")
+            raise UserError(f"{name}: not in {workspace.root / WORKSPACE}: choose one of {', '.join(entries)}")
     return [entries[name] for name in names or entries]
 
 

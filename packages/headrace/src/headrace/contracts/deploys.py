@@ -54,9 +54,9 @@ def _in_order(found: Sequence[tuple[Contract, Finding]], end: Sequence[Contract]
     for _, finding in found:
         if finding in first:
             other, name = first[finding]
-            action = f"deploy {other} first: in this workspace both fit"
+            action = f"deploy {other} first: in this workspace the two fit"
             if (name, other) in first.values():
-                action = f"neither {other} nor {name} can go first: let both columns or keys live until both have moved"
+                action = f"neither {other} nor {name} can go first: keep both columns or keys until both have moved"
             finding = replace(finding, action=action)  # noqa: PLW2901
         ordered.setdefault(finding.subject, finding)
     return list(ordered.values())
@@ -74,7 +74,7 @@ def _lost_checks(former: Contract, candidate: Contract, others: Sequence[Contrac
                     expectation = Expectation(contract.location, consumed)
                     for check in gone:
                         problem = f"{promise} has promised the blocking check {check} to {expectation}, and it is gone"
-                        action = f"give it back, or agree on it with the team of {contract.location}"
+                        action = f"restore it, or agree on it with the team of {contract.location}"
                         yield unmet(
                             "blocking check", promise, expectation, column=check, problem=problem, action=action
                         )

@@ -77,7 +77,7 @@ class Choice:
             if node["config"].get("materialized") == "external":
                 raise UserError(
                     f"{node['original_file_path']}: materialized='external' writes a file that may be production's: "
-                    f"leave it out by --exclude {node['name']}"
+                    f"leave it out with --exclude {node['name']}"
                 )
 
 
@@ -140,7 +140,7 @@ class Builder:
         Unit tests bring their own window, which the window's variables would overrule: they run without.
 
         Raises:
-            click.ClickException: dbt can not run at all; the message is its own.
+            click.ClickException: dbt cannot run at all; the message is its own.
         """
         results = Results()
         commands = [("build", (*BUILT, "test"), window.flags() if window else ()), ("test", ("unit_test",), ())]
@@ -166,7 +166,7 @@ class Builder:
                 self._tell(event)
         if not artifact.is_file():
             said = [line for line in errors if not line.endswith("Encountered an error:")]
-            raise click.ClickException(f"{self.project}: dbt {command[0]} failed: {' '.join(said) or 'without a word'}")
+            raise click.ClickException(f"{self.project}: dbt {command[0]} failed: {' '.join(said) or 'no output'}")
         for result in json.loads(artifact.read_text(encoding="utf-8"))["results"]:
             results.statuses[result["unique_id"]] = result["status"]
             results.messages[result["unique_id"]] = result["message"] or ""

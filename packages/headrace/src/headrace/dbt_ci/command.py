@@ -34,7 +34,7 @@ _DAY = click.DateTime(["%Y-%m-%d"])
 
 @click.group("dbt", cls=OneLineGroup)
 def dbt() -> None:
-    """What concerns the workspace's dbt project."""
+    """Commands for the workspace's dbt project."""
 
 
 @dbt.command("ci", cls=OneLineCommand)
@@ -46,31 +46,37 @@ def dbt() -> None:
     help="The folder of production's manifest.",
 )
 @click.option("--warehouse", type=click.Path(path_type=Path), metavar="FILE", help="Production's DuckDB file.")
-@click.option("--base", metavar="REV", help=f"What files changed since; where HEAD left {DEFAULT_BASE} by default.")
-@click.option("--project", metavar="FOLDER", help="The dbt project, where there are several.")
-@click.option("--target", metavar="NAME", help="The target of dbt's profile; its default by default.")
-@click.option("--select", multiple=True, metavar="SELECTION", help="Only these of what is affected, as dbt selects.")
-@click.option("--exclude", multiple=True, metavar="SELECTION", help="Without these.")
-@click.option("--from", "first", type=_DAY, metavar="DAY", help="The first day of partitioned models.")
-@click.option("--to", "last", type=_DAY, metavar="DAY", help="The last day; the last that production has by default.")
-@click.option("--days", type=click.IntRange(min=1), default=7, show_default=True, help="How many days, without --from.")
+@click.option(
+    "--base", metavar="REV", help=f"Compare files with this revision.  [default: merge base with {DEFAULT_BASE}]"
+)
+@click.option("--project", metavar="FOLDER", help="The dbt project, if there are several.")
+@click.option("--target", metavar="NAME", help="The target in dbt's profile.  [default: the profile's own]")
+@click.option("--select", multiple=True, metavar="SELECTION", help="Only these affected nodes; dbt's syntax.")
+@click.option("--exclude", multiple=True, metavar="SELECTION", help="Leave these out; dbt's syntax.")
+@click.option("--from", "first", type=_DAY, metavar="DAY", help="First day of partitioned models.")
+@click.option("--to", "last", type=_DAY, metavar="DAY", help="Last day.  [default: production's last day]")
+@click.option("--days", type=click.IntRange(min=1), default=7, show_default=True, help="Days to build without --from.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=1_000_000,
     show_default=True,
     metavar="ROWS",
-    help="Compare a sample of what has more rows.",
+    help="Compare a sample of models with more rows.",
 )
 @click.option(
-    "--examples", type=click.IntRange(min=0), default=5, show_default=True, help="Keys to show of each model."
+    "--examples", type=click.IntRange(min=0), default=5, show_default=True, help="Keys to show for each model."
 )
 @click.option(
-    "--wait", type=click.IntRange(min=0), default=120, show_default=True, help="Seconds to wait for a writer."
+    "--wait",
+    type=click.IntRange(min=0),
+    default=120,
+    show_default=True,
+    help="Seconds to wait for production's writer.",
 )
-@click.option("--fail-on-diff", is_flag=True, help="Exit with 1 where an unchanged model's rows change.")
+@click.option("--fail-on-diff", is_flag=True, help="Exit with code 1 if the rows of an unchanged model change.")
 @click.option(
-    "--format", "output", type=click.Choice(["text", "json", "markdown"]), default="text", help="How to say it."
+    "--format", "output", type=click.Choice(["text", "json", "markdown"]), default="text", help="Output format."
 )
 def ci(
     *,
@@ -92,9 +98,8 @@ def ci(
 ) -> None:
     """Build what a change affects beside production, run its tests, and print what differs.
 
-    It is built into a DuckDB file of its own, which is dropped at the end, also after a failure, SIGINT or SIGTERM. The
-    rest is read from production, which is only ever read. Exit codes: 0 all is built and tested; 1 something failed;
-    2 the call was wrong.
+    Builds into a DuckDB file of its own, which is removed at the end, also after a failure, SIGINT or SIGTERM. The rest
+    is read from production, which is never written. Exit code 0: built and tested; 1: something failed; 2: wrong call.
     """
     workspace = Workspace.find()
     production = (warehouse or workspace.warehouse).absolute()
@@ -133,7 +138,7 @@ def ci(
         )
         prepare(choice, opened)
         if choice.built:
-            said = f", of partitioned ones from {window.start} to before {window.end}" if window else ""
+            said = f", partitioned ones from {window.start} to before {window.end}" if window else ""
             _say(f"building {len(choice.built)} of {_models(choice)} models{said}")
         results = Builder(dbt_, where, workspace.root, state, folder / "target", _say).build(choice, window)
         with opened.read():
@@ -163,7 +168,9 @@ def _project(
         projects = [project for project in projects if Path(project.folder) == Path(folder)]
     if len(projects) != 1:
         names = ", ".join(project.folder for project in projects) or "none"
-        raise UserError(f"{workspace.root}: one dbt project of a code location is needed, found {names}: see --project")
+        raise UserError(
+            f"{workspace.root}: one dbt project of a code location is needed, found {names}: choose it with --project"
+        )
     dbt_ = dbt_of(projects[0], difference, workspace, revisions)
     return projects[0], difference, revisions, dbt_
 
@@ -173,9 +180,7 @@ def _left(repository: Repository) -> str:
     try:
         return repository.merge_base(DEFAULT_BASE, "HEAD")
     except UserError as error:
-        _say(
-            f"only the manifest is compared, which does not tell changed sources, vars and large seeds: {error.message}"
-        )
+        _say(f"comparing manifests only, which misses changed sources, vars and large seeds: {error.message}")
         return repository.commit("HEAD")
 
 
@@ -186,17 +191,25 @@ def _database(state: Path) -> str:
         UserError: there is no manifest, or it is not of one DuckDB file.
     """
     if not (state / "manifest.json").is_file():
-        raise UserError(f"--state {state}: there is no manifest.json: copy it from where production was built last")
+        raise UserError(
+            f"--state {state}: there is no manifest.json: copy the one with which production was last built"
+        )
     manifest = read_manifest(state)
     adapter = manifest["metadata"].get("adapter_type")
     if adapter != "duckdb":
-        raise UserError(f"--state {state}: a manifest of {adapter}, and `headrace dbt ci` compares DuckDB files only")
+        raise UserError(
+            f"--state {state}: the manifest is for {adapter}, and `headrace dbt ci` compares DuckDB files only"
+        )
     nodes = (node for node in manifest["nodes"].values() if node["resource_type"] in BUILT)
     names = sorted({node["database"] for node in nodes if not node["config"].get("database")} - {None})
     if len(names) != 1:
-        raise UserError(f"--state {state}: its models are of {', '.join(names) or 'no database'}: one is needed")
+        raise UserError(
+            f"--state {state}: its models are in {', '.join(names) or 'no database'}: one database is needed"
+        )
     if names[0] == SCRATCH:
-        raise UserError(f"--state {state}: its models are of {SCRATCH}, the name of what CI builds: not of production")
+        raise UserError(
+            f"--state {state}: its models are in {SCRATCH}, which CI builds: give the manifest of production"
+        )
     return str(names[0])
 
 

@@ -73,7 +73,7 @@ class Comparer:
             return self._compared(model, node, before)
         except duckdb.Error as error:
             # A view over an object store, of which this connection has no secrets.
-            return replace(model, not_compared=f"it can not be read: {str(error).splitlines()[0]}")
+            return replace(model, not_compared=f"it cannot be read: {str(error).splitlines()[0]}")
 
     def _compared(self, model: Model, node: Mapping[str, Any], before: Mapping[str, Any] | None) -> Model:
         old_name, new_name = relation_of(before) if before else "", relation_of(node)

@@ -20,7 +20,7 @@ def ci_profile(
     """Return the text of a `profiles.yml` whose one target writes `scratch`.
 
     Its text is the project's, so that settings, secrets and extensions stay, and Jinja in it is dbt's to render. All
-    that it attaches is read-only: what a model's config names as its `database` can not be written.
+    that it attaches is read-only: what a model's config names as its `database` cannot be written.
 
     Args:
         project: the folder of `dbt_project.yml`.
@@ -37,17 +37,17 @@ def ci_profile(
     chosen = target or _rendered(str(profile.get("target", "default")), file, environment)
     output = (profile.get("outputs") or {}).get(chosen)
     if output is None:
-        raise UserError(f"{file}: profile {name} has no target {chosen}: name one by --target")
+        raise UserError(f"{file}: profile {name} has no target {chosen}: choose one with --target")
     if output.get("type") != "duckdb":
         raise UserError(
             f"{file}: target {chosen} of {name} is of type {output.get('type')}, and `headrace dbt ci` builds in a "
-            "DuckDB file: name another one by --target, or run `dbt build --select state:modified+ --defer`"
+            "DuckDB file: choose another one with --target, or run `dbt build --select state:modified+ --defer`"
         )
     attached = [{**entry, "read_only": True} for entry in output.get("attach") or ()]
     if output.get("database") in {entry.get("alias") for entry in attached} - {None}:
         raise UserError(
             f"{file}: target {chosen} of {name} writes the attached database {output['database']}, and "
-            "`headrace dbt ci` builds in a DuckDB file: name another one by --target"
+            "`headrace dbt ci` builds in a DuckDB file: choose another one with --target"
         )
     attached.append({"path": str(production), "alias": f'"{database}"', "read_only": True})
     kept = {key: value for key, value in output.items() if key != "database"}
@@ -64,13 +64,15 @@ def _rendered(target: str, file: Path, environment: Mapping[str, str]) -> str:
     def env_var(name: str, default: str | None = None) -> str:
         value = environment.get(name, default)
         if value is None:
-            raise UserError(f"{file}: its target reads {name}, which is not set: set it, or name a target by --target")
+            raise UserError(
+                f"{file}: its target reads {name}, which is not set: set it, or choose a target with --target"
+            )
         return value
 
     try:
         return SandboxedEnvironment(undefined=StrictUndefined).from_string(target).render(env_var=env_var)
     except TemplateError as error:
-        raise UserError(f"{file}: its target {target}: {error}: name one by --target") from None
+        raise UserError(f"{file}: its target {target}: {error}: choose one with --target") from None
 
 
 def _profile(project: Path) -> tuple[Path, str, Mapping[str, Any]]:

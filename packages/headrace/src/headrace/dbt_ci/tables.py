@@ -42,7 +42,7 @@ def as_markdown(report: Report, limit: int = _COMMENT_LIMIT) -> str:
 
     What does not fit is left out from the end of the details, then of the table, and the text says so.
     """
-    head = ["### What the models would become", "", _conclusion(report), ""]
+    head = ["### How the models would change", "", _conclusion(report), ""]
     told = [("**failed**", found) for found in report.failures] + [("warning", found) for found in report.warnings]
     failed = [f"- {word}: {_escaped(_told(found))}" for word, found in told]
     table = [f"| {' | '.join(_HEADINGS)} |", "|---|---|--:|--:|---|---|---|"]
@@ -67,7 +67,7 @@ def _fitted(text: Sequence[str], more: Sequence[str], limit: int) -> list[str]:
     for line in more:
         left -= len(line) + 1
         if left < 0:
-            return [*text, *kept, "", f"{len(more) - len(kept):,} lines more do not fit here."]
+            return [*text, *kept, "", f"{len(more) - len(kept):,} more lines do not fit here."]
         kept.append(line)
     return [*text, *kept]
 
@@ -121,7 +121,7 @@ def _details(model: Model) -> Iterator[str]:
     if rows and rows.columns:
         yield "changed: " + ", ".join(f"{name} in {_rows_of(count)}" for name, count in rows.columns.items())
     if rows and not rows.key:
-        yield "no key tells its rows apart: a changed row is one removed and one added"
+        yield "no unique key: a changed row counts as one removed and one added"
     for example in rows.examples if rows else ():
         key = ", ".join(f"{name} {value}" for name, value in example.key.items())
         yield f"{example.change}: {key}" + (f" ({', '.join(example.columns)})" if example.columns else "")
@@ -133,11 +133,11 @@ def _rows_of(count: int) -> str:
 
 def _conclusion(report: Report) -> str:
     if not report.models and not report.failures:
-        return "No model is built otherwise."
+        return "No model changes."
     said = f"{len(report.models)} model{'' if len(report.models) == 1 else 's'}"
     said += f", {len(report.failures)} failed" if report.failures else ", all built and tested"
     surprising = sum(model.is_surprising for model in report.models)
-    said += f"; {surprising} unchanged, but with other rows" if surprising else ""
+    said += f"; {surprising} unchanged, but their rows change" if surprising else ""
     said += f". Partitioned models: from {report.start} to before {report.end}" if report.start else ""
     return said + "."
 

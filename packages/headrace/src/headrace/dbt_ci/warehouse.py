@@ -96,7 +96,7 @@ def open_warehouse(
         UserError: there is no such file, it is none of DuckDB, or a writer has it for longer.
     """
     if not production.is_file():
-        raise UserError(f"{production}: no production file: name it by --warehouse, or set HEADRACE_WAREHOUSE")
+        raise UserError(f"{production}: no production file: give it with --warehouse, or set HEADRACE_WAREHOUSE")
     until = time.monotonic() + wait
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
@@ -110,8 +110,8 @@ def open_warehouse(
                     raise UserError(f"{production}: {str(error).splitlines()[0]}") from None
                 if time.monotonic() > until:
                     raise UserError(
-                        f"{production}: another process has been writing it for {wait} s: wait for it, "
-                        "give more time by --wait, or name a copy by --warehouse"
+                        f"{production}: another process has been writing it for {wait} s: "
+                        "allow more time with --wait, or give a copy with --warehouse"
                     ) from None
                 if not told:
                     say(f"{production}: another process is writing it: waiting up to {wait} s")

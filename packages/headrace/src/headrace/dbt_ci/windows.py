@@ -123,7 +123,9 @@ def window_of(
     else:
         ends = [there for node in production if (there := _bounds(node, warehouse))]
         if not ends:
-            raise UserError("production has no rows of a partitioned model to tell a window by: give --from and --to")
+            raise UserError(
+                "production has no rows of a partitioned model to choose a window from: give --from and --to"
+            )
         end = min(end for _, end in ends)
         whole = _narrowed(end, partitions)
         # A month that has begun is better than none.

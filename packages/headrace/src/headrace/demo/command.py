@@ -23,8 +23,8 @@ _DAY = click.DateTime(formats=["%Y-%m-%d"])
 @click.command("demo-data", cls=OneLineCommand)
 @click.option("--from", "first", type=_DAY, metavar="DAY", help="First day.  [default: 2024-01-01]")
 @click.option("--to", "last", type=_DAY, metavar="DAY", help="Last day.  [default: 2024-03-31]")
-@click.option("--orders-per-day", type=click.IntRange(min=1), metavar="N", help="The average in 2024.  [default: 400]")
-@click.option("--seed", type=int, metavar="N", help="Another seed, other data.  [default: 7]")
+@click.option("--orders-per-day", type=click.IntRange(min=1), metavar="N", help="Average in 2024.  [default: 400]")
+@click.option("--seed", type=int, metavar="N", help="Another seed gives other data.  [default: 7]")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -35,7 +35,7 @@ _DAY = click.DateTime(formats=["%Y-%m-%d"])
 )
 @click.option("--format", "file_format", type=click.Choice(get_args(FileFormat)), help="[default: csv]")
 @click.option("--force", is_flag=True, help="Replace an export that was written with other arguments.")
-@click.option("--revise", type=_DAY, metavar="DAY", help="Write this day again, with further late orders.")
+@click.option("--revise", type=_DAY, metavar="DAY", help="Write this day again, with more late orders.")
 @click.option(
     "--jafgen",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -56,7 +56,7 @@ def demo_data(
 ) -> None:
     """Write export files of a jaffle shop, one a day for orders, items and tweets.
 
-    The same seed and orders a day give the same bytes. In a folder that was written so, only missing days are
+    The same seed and orders a day give the same bytes. In a folder that was written with them, only missing days are
     added.
     """
     began = time.monotonic()
@@ -104,7 +104,7 @@ def demo_data(
 def _refuse(option: str, others: dict[str, object]) -> None:
     for other, value in others.items():
         if value is not None:
-            raise UserError(f"{other} means nothing with {option}: leave it out")
+            raise UserError(f"{other} has no effect with {option}: leave it out")
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def write_demo_data(
         found = None
     if found is not None:
         if found.source != "demo-data":
-            raise UserError(f"{out} has an export of {found.source}'s: {_INSTEAD}")
+            raise UserError(f"{out} has an export from {found.source}: {_INSTEAD}")
         _same_arguments(out, found, orders_per_day, seed, file_format)
         record = dataclasses.replace(found, last=max(found.last, record.last))
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]

@@ -15,13 +15,13 @@ from headrace.installation.prune import prune
 from headrace.installation.servers import Servers, answers
 from headrace.installation.supervisor import Supervisor
 
-_NOTHING = "nothing is deployed yet: headrace release deploy LOCATION RELEASE"
+_NOTHING = "nothing is deployed yet: run `headrace release deploy LOCATION RELEASE`"
 
 
 @click.command("init", cls=OneLineCommand)
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(*, folder: Path) -> None:
-    """Make an installation in FOLDER: installation.toml, env and dagster/dagster.yaml, which are then yours."""
+    """Make an installation in FOLDER: installation.toml, env and dagster/dagster.yaml, which are yours to edit."""
     installation = Installation.create(folder)
     click.echo(f"edit {installation.folder}/env, then: headrace release up --to {installation.folder}")
 
@@ -29,7 +29,7 @@ def init(*, folder: Path) -> None:
 @click.command("up", cls=OneLineCommand)
 @to_option
 def up(*, to: Path) -> None:
-    """Start all that is deployed, kept by supervisor, in the foreground; SIGTERM ends it after the runs in flight."""
+    """Run all that is deployed under supervisor, in the foreground; SIGTERM ends it after the runs in flight."""
     installation = Installation.at(to)
     click.echo(
         f"keeping what is deployed in {installation.folder}; logs are in {installation.folder / 'logs'}", err=True
@@ -42,7 +42,7 @@ def up(*, to: Path) -> None:
 @to_option
 @format_option
 def list_(*, location: str | None, to: Path, output: str) -> None:
-    """Print what was deployed of LOCATION, or of all: the newest last, `*` before what serves."""
+    """Print the deploys of LOCATION, or of all locations, the newest last; `*` marks what serves."""
     installation = Installation.at(to)
     found = {}
     for name in locations_of(installation, location):
@@ -73,7 +73,7 @@ def list_(*, location: str | None, to: Path, output: str) -> None:
 @to_option
 @format_option
 def status(*, to: Path, output: str) -> None:
-    """Print the processes: what serves, and what drains. Exit code 1 where something that should serve does not."""
+    """Print the processes that serve or drain. Exit code 1: something that should serve does not."""
     installation = Installation.at(to)
     processes = Supervisor(installation)
     processes.check()
@@ -115,7 +115,7 @@ def status(*, to: Path, output: str) -> None:
 @to_option
 @format_option
 def prune_(*, location: str | None, to: Path, output: str) -> None:
-    """Remove old releases of LOCATION, or of all, but the last `keep` of installation.toml and what runs."""
+    """Remove old releases of LOCATION, or of all; keeps the last `keep` of installation.toml, and what runs."""
     installation = Installation.at(to)
     gone = [name for each in locations_of(installation, location) for name in prune(installation, each)]
     click.echo(

@@ -102,7 +102,7 @@ class Deploy:
             names = reversed(self._history.serving()[:-1])
             former = next((found for name in names if (found := InstalledRelease.find(self._installation, name))), None)
             if former is None:
-                raise click.ClickException(f"{self._location}: no former release is installed: deploy one")
+                raise click.ClickException(f"{self._location}: no earlier release is installed: deploy one")
             try:
                 self._check(former)
                 return self._switch(former, "rollback", began)
@@ -144,7 +144,8 @@ class Deploy:
         own = self._servers.states(current)["webserver"].pid if current else None
         if (owner := owner_of(port)) not in (None, own):
             raise click.ClickException(
-                f"port {port} is another process's{f', {owner}' if owner else ''}: end it, or change installation.toml"
+                f"port {port} is in use{f' by process {owner}' if owner else ''}: "
+                "stop that process, or change the port in installation.toml"
             )
 
     def _check_variables(self, target: InstalledRelease) -> None:
@@ -169,7 +170,7 @@ class Deploy:
         former_release = former.release if former else None
         server = self._servers.add(target.folder)
         if target.is_platform and former:
-            # Two webservers can not share the port as code servers share a link.
+            # Two webservers cannot share the port as code servers share a link.
             self._servers.stop(former)
             self._wait_until_ended(former)
         self._progress(f"start {server.name}")
@@ -187,7 +188,9 @@ class Deploy:
             self._after_switch(target, action, server, former)
         except (click.ClickException, OSError) as error:
             reason = _said(error)
-            raise _SwitchedError(f"{target.name} serves, but {reason}; the next deploy mends what is missing") from None
+            raise _SwitchedError(
+                f"{target.name} serves, but {reason}; the next deploy repairs what is missing"
+            ) from None
         return Deployed(target.name, former_release, server.name, round(seconds, 1))
 
     def _after_switch(self, target: InstalledRelease, action: Action, server: Server, former: Server | None) -> None:
@@ -259,7 +262,7 @@ class Deploy:
     ) -> click.ClickException:
         """Clear what was begun, the copy too unless it was there before, record why, and return the error to raise.
 
-        Nothing of it stands before the reason: what can not be cleared now, as where the supervisor ends, the next
+        Nothing of it stands before the reason: what cannot be cleared now, as where the supervisor ends, the next
         deploy clears, and what a full disk does not take is told and not recorded.
         """
         reason = _said(error)
@@ -286,7 +289,7 @@ def _size(file: Path) -> int:
 
 def _error(program: Program, sizes: Mapping[str, int]) -> str:
     text = program.log.read_bytes()[sizes[program.role] :].decode(errors="replace") if program.log.is_file() else ""
-    return f"{error_of(text)}; all of it: {program.log}"
+    return f"{error_of(text)}; full log: {program.log}"
 
 
 def _said(error: click.ClickException | OSError) -> str:

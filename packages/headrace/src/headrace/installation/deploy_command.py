@@ -17,17 +17,19 @@ from headrace.releases.release import Release
 @click.argument("location")
 @click.argument("release", type=click.Path(path_type=Path))
 @to_option
-@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Install from DIR, without a network.")
+@click.option(
+    "--wheels", type=click.Path(path_type=Path), metavar="DIR", help="Install from the wheels in DIR, offline."
+)
 @format_option
 def deploy(*, location: str, release: Path, to: Path, wheels: Path | None, output: str) -> None:
-    """Install RELEASE, a folder of `headrace release build`, and let it serve LOCATION.
+    """Install RELEASE, a folder that `headrace release build` made, and switch LOCATION to it.
 
-    Exit code 1 where it is refused: then what served still does.
+    Exit code 0: it serves; 1: it is refused, and what served before still does; 2: wrong call.
     """
     installation = Installation.at(to)
     read = Release.read(release)
     if read.location != location:
-        raise UserError(f"{release}: it is a release of {read.location}, not of {location}: give another one")
+        raise UserError(f"{release}: it is a release of {read.location}, not of {location}: give one of {location}")
     if wheels is not None and not wheels.is_dir():
         raise UserError(f"--wheels {wheels}: no such folder: give one with the wheels of requirements.txt")
     _tell(_deploy_of(installation, location).deploy(read, wheels), output)
@@ -38,7 +40,7 @@ def deploy(*, location: str, release: Path, to: Path, wheels: Path | None, outpu
 @to_option
 @format_option
 def rollback(*, location: str, to: Path, output: str) -> None:
-    """Let the release serve LOCATION that did before the current one."""
+    """Switch LOCATION back to the release that served before the current one."""
     installation = Installation.at(to)
     locations_of(installation, location)
     _tell(_deploy_of(installation, location).rollback(), output)

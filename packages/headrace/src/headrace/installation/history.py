@@ -46,7 +46,7 @@ def locations_of(installation: Installation, location: str | None = None) -> Seq
         {file.stem for file in files} | {*installation.deployed()}, key=lambda name: (name != PLATFORM, name)
     )
     if location is not None and location not in names:
-        raise UserError(f"{location}: nothing was deployed of it: there is {', '.join(names) or 'nothing'}")
+        raise UserError(f"{location}: never deployed here: this installation has {', '.join(names) or 'nothing'}")
     return [location] if location else names
 
 

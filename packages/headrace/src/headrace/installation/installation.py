@@ -93,7 +93,7 @@ class Installation:
         installation = cls(folder.resolve())
         file = installation.folder / "installation.toml"
         if not file.is_file():
-            raise UserError(f"{folder}: no installation.toml is in it: make one with `headrace release init {folder}`")
+            raise UserError(f"{folder}: there is no installation.toml: make one with `headrace release init {folder}`")
         _ = installation.settings
         return installation
 
@@ -106,7 +106,9 @@ class Installation:
         """
         installation = cls(folder.resolve())
         if any(letter.isspace() for letter in str(installation.folder)):
-            raise UserError(f"{installation.folder}: a blank is in it, where supervisor splits its lists: take another")
+            raise UserError(
+                f"{installation.folder}: its path has a blank, which supervisor does not allow: choose another"
+            )
         installation.check_socket("a" * 24)
         for name in ("dagster", "releases", "servers", "current", "data", "history", "logs", "locks", "run"):
             (installation.folder / name).mkdir(parents=True, exist_ok=True)
@@ -159,7 +161,9 @@ class Installation:
         """
         longest = os.fsencode(self.folder / "servers" / f"{location}-0000" / SOCKET)
         if len(longest) > _LONGEST_SOCKET:
-            raise UserError(f"{longest.decode()}: over {_LONGEST_SOCKET} bytes for a socket: take a shorter folder")
+            raise UserError(
+                f"{longest.decode()}: over {_LONGEST_SOCKET} bytes, too long for a socket: choose a shorter folder"
+            )
 
     def write_workspace(self) -> bool:
         """Write `workspace.yaml`, and return whether it names other locations than before."""
@@ -192,7 +196,7 @@ class Installation:
             with FileLock(self.folder / "locks" / f"{location}.lock", timeout=0):
                 yield
         except Timeout:
-            raise click.ClickException(f"{location}: another deploy of it is going on: wait for its end") from None
+            raise click.ClickException(f"{location}: another deploy of it is running: wait until it ends") from None
 
 
 def replace_file(file: Path, text: str) -> None:

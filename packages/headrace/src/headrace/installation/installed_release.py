@@ -158,7 +158,7 @@ class InstalledRelease:
             difference = _first_difference(built, contract)
             raise click.ClickException(
                 f"{location} loads with another contract than it was built with{difference}: "
-                f"give {self.installation.folder / 'env'} the values of the build, or build it with these"
+                f"put the values of the build into {self.installation.folder / 'env'}, or build it with these"
             )
 
     def create_instance_tables(self) -> None:
@@ -167,7 +167,7 @@ class InstalledRelease:
         It is asked of a release of the platform, of whatever version: `headrace.storage` is its address in each.
 
         Raises:
-            click.ClickException: the storage of `dagster.yaml` can not be reached.
+            click.ClickException: the storage of `dagster.yaml` cannot be reached.
         """
         done = self._run("-m", "headrace.storage")
         if done.returncode:

@@ -10,8 +10,8 @@ to_option = click.option(
     envvar="HEADRACE_INSTALLATION",
     required=True,
     metavar="DIR",
-    help="The folder of the installation [HEADRACE_INSTALLATION].",
+    help="The folder of the installation.  [env var: HEADRACE_INSTALLATION]",
 )
 format_option = click.option(
-    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="How it is told."
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Output format."
 )

@@ -149,7 +149,7 @@ _ENDED = Process("down", None, "it is not kept")
 
 
 def answers(installation: Installation, server: Server, role: str, pid: int | None) -> bool:
-    """Return whether a process can be asked: a code server at its socket, a webserver at its port. A daemon can not."""
+    """Return whether a process can be asked: a code server at its socket, a webserver at its port. A daemon cannot."""
     if role == "webserver":
         return pid is not None and owner_of(installation.settings.webserver.port) == pid
     if role == "daemon":

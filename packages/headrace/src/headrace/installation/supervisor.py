@@ -77,7 +77,7 @@ class Supervisor:
         """Become supervisord, which starts what is deployed."""
         installation = self._installation
         if self._answers():
-            raise UserError(f"{installation.folder}: its supervisor runs already: end that one first")
+            raise UserError(f"{installation.folder}: its supervisor is already running: stop it first")
         config = installation.folder / "supervisord.conf"
         text = _CONFIG.format(
             run=_literal(installation.folder / "run"),
@@ -152,17 +152,17 @@ class Supervisor:
                 return getattr(server.supervisor, method)(*arguments)
         except PermissionError:
             raise click.ClickException(
-                f"{self._socket}: is another user's: call this as the one who called `up`"
+                f"{self._socket}: belongs to another user: run this as the user who ran `up`"
             ) from None
         except OSError:
             raise click.ClickException(
-                f"{self._installation.folder}: its supervisor does not run: "
+                f"{self._installation.folder}: its supervisor is not running: "
                 f"start it with `headrace release up --to {self._installation.folder}`"
             ) from None
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == Faults.SHUTDOWN_STATE:
                 raise click.ClickException(
-                    f"{self._installation.folder}: its supervisor is ending, after the runs in flight: wait, "
+                    f"{self._installation.folder}: its supervisor is stopping, after the runs in flight: wait, "
                     f"then start it with `headrace release up --to {self._installation.folder}`"
                 ) from None
             raise click.ClickException(

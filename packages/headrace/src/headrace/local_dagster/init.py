@@ -12,9 +12,9 @@ from headrace.workspace import Workspace
 
 @click.command("init", cls=OneLineCommand)
 def init() -> None:
-    """Make the folder of the state, and in it the Dagster instance, where they are missing.
+    """Create the state folder and the Dagster instance in it, if they are missing.
 
-    Prints the environment in which every Dagster command finds them: eval "$(headrace init)".
+    Prints the variables with which Dagster's own commands find them: eval "$(headrace init)".
     """
     workspace = Workspace.find()
     os.environ.update(workspace.environment())

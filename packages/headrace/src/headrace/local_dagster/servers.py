@@ -57,7 +57,7 @@ def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]
         with socket.socket() as probe:
             probe.settimeout(0.5)
             if probe.connect_ex((_HOST, port)) == 0:
-                raise UserError(f"--port {port}: another program serves there: end it, or choose another port")
+                raise UserError(f"port {port} is in use: stop that program or pass --port")
     with _processes() as running:
         servers = []
         entries = []
@@ -100,7 +100,7 @@ class _Server:
             if self.process.poll() is not None:
                 raise click.ClickException(
                     f"{self.name} ended with exit code {self.process.returncode} before it served: "
-                    f"{error_of(self.log.read_text(errors='replace'))}; all of it: {self.log}"
+                    f"{error_of(self.log.read_text(errors='replace'))}; full log: {self.log}"
                 )
             with socket.socket() as probe:
                 probe.settimeout(0.5)

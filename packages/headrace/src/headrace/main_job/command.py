@@ -31,21 +31,21 @@ _REASON_LINES = 12
 @click.command("run", cls=OneLineCommand)
 @click.option("--from", "first", type=_DAY, metavar="DAY", help="First day.  [default: the first of the exports]")
 @click.option("--to", "last", type=_DAY, metavar="DAY", help="Last day.  [default: the last of the exports]")
-@click.option("--all", "everything", is_flag=True, help="Build all of it, fresh or not.")
-@click.option("--serve", is_flag=True, help="Leave the UI and the daemon up until Ctrl-C.")
+@click.option("--all", "everything", is_flag=True, help="Build everything, fresh or not.")
+@click.option("--serve", is_flag=True, help="Keep the UI and the daemon up until Ctrl-C.")
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
     metavar="N",
     help="The UI's port.  [default: a free one; 3000 with --serve]",
 )
-@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="The table at the end.")
+@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 def run(
     *, first: datetime | None, last: datetime | None, everything: bool, serve: bool, port: int | None, output: str
 ) -> None:
-    """Make tested marts of the raw export files, in one backfill over all code locations.
+    """Load the export files and build the tested marts, in one backfill over all code locations.
 
-    Builds what is missing, what changed, and what depends on it. Makes demo data where there are no exports.
+    Builds what is missing, what changed, and what depends on it. Writes demo data if there are no exports.
     """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     workspace = Workspace.find()
@@ -90,10 +90,10 @@ def _days(workspace: Workspace, first: date | None, last: date | None, console: 
         raise UserError(f"--from {start} is before the first partition, {workspace.start}: set HEADRACE_START earlier")
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     if end > yesterday:
-        console.print(f"{end} is not over: building to {yesterday}, the last day that is")
+        console.print(f"{end} is not over yet: building up to {yesterday}")
         end = yesterday
         if start > end:
-            raise UserError(f"the first day, {start}, is not over: build it from tomorrow on")
+            raise UserError(f"the first day, {start}, is not over yet: build it tomorrow")
     if bounds is None:
         console.print(f"no exports in {workspace.exports}: making demo data, {start} to {end}")
         write_demo_data(workspace.exports, start, end, _DEMO_ORDERS, _DEMO_SEED)
@@ -137,7 +137,7 @@ def _print_failures(report: RunReport, console: Console) -> bool:
         for line in lines[1:_REASON_LINES]:
             console.print(f"    {line}", markup=False)
         if len(lines) > _REASON_LINES:
-            console.print(f"    and {len(lines) - _REASON_LINES} lines more: see the run in the UI")
+            console.print(f"    and {len(lines) - _REASON_LINES} more lines: see the run in the UI")
     missing = [key for key, asset in report.assets.items() if not asset.done]
     if missing:
         console.print(f"not complete: {', '.join(key.to_user_string() for key in missing)}")
@@ -165,5 +165,5 @@ def _alone(workspace: Workspace) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(
-            f"another headrace run is going in {workspace.dagster_home}: wait for it, or set DAGSTER_HOME"
+            f"another headrace run is active in {workspace.dagster_home}: wait for it, or set DAGSTER_HOME"
         ) from None

@@ -150,7 +150,7 @@ class MainJob:
                     interrupts.raise_if_wanted(within=_TICK_SECONDS)
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
-                    progress.tell("canceling the runs; a second Ctrl-C leaves them at once")
+                    progress.tell("canceling the runs; a second Ctrl-C does not wait for them")
                 self._cancel(backfill_id)
                 raise
             return report

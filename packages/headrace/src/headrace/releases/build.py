@@ -18,23 +18,25 @@ WHEELHOUSE = "wheelhouse"
 
 @click.command("build", cls=OneLineCommand)
 @click.argument("location")
-@click.option("--out", type=click.Path(path_type=Path), default="dist", show_default=True, help="Folder of releases.")
-@click.option("--rev", default="HEAD", show_default=True, metavar="REV", help="The revision.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="dist", show_default=True, help="Folder for the release."
+)
+@click.option("--rev", default="HEAD", show_default=True, metavar="REV", help="The revision to build.")
 @click.option(
     "--env-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="NAME=VALUE lines: the variables of the installation, which a dbt manifest has to fit.",
+    help="NAME=VALUE lines: the variables of the installation, which the dbt manifest must fit.",
 )
 @click.option("--wheelhouse", is_flag=True, help=f"Download all wheels into OUT/{WHEELHOUSE} too.")
 @click.option("--force", is_flag=True, help="Replace another build of the same revision.")
-@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="How it is told.")
+@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 def build(
     *, location: str, out: Path, rev: str, env_file: Path | None, wheelhouse: bool, force: bool, output: str
 ) -> None:
     """Build the release of LOCATION, or of `platform`: the webserver and the daemon.
 
-    From a checkout of the revision, into OUT/LOCATION-<time of the commit>-<revision>, whose path is printed. Two
+    Builds from a checkout of the revision, into OUT/LOCATION-<time of the commit>-<revision>, and prints that path. Two
     builds of a revision with the same variables are equal.
     """
     repository = Repository(Workspace.find().root)

@@ -18,4 +18,4 @@ _COMMANDS = {
 
 @click.group("release", cls=LazyGroup, table=_COMMANDS)
 def release() -> None:
-    """Build what is deployed of a code location, and deploy it."""
+    """Build, deploy and roll back releases of code locations."""

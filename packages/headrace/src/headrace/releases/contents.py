@@ -62,7 +62,7 @@ class Build:
 
         Raises:
             UserError: another one of the same name is there.
-            click.ClickException: it can not be built.
+            click.ClickException: it cannot be built.
         """
         self.out.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.out, prefix=".building-") as temporary:

@@ -70,7 +70,7 @@ class OwnEnvironment:
         """Copy a dbt project with its manifest, and return the environment variables that it reads.
 
         Raises:
-            click.ClickException: dbt can not parse it; the message is dbt's.
+            click.ClickException: dbt cannot parse it; the message is dbt's.
         """
         command = self._venv / "bin" / "dagster-dbt-common"
         if not command.is_file():

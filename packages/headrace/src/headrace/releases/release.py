@@ -109,7 +109,7 @@ class Release:
             info = ReleaseInfo.model_validate_json(json.dumps(content))
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"{folder}: no {MANIFEST} is in it: give a folder that `headrace release build` made"
+                f"{folder}: there is no {MANIFEST}: give a folder that `headrace release build` made"
             ) from None
         except OSError as error:
             raise UserError(f"{file}: {error.strerror}: make it readable") from None
@@ -119,7 +119,7 @@ class Release:
         except ValueError as error:
             raise UserError(f"{file}: {error}: {_AGAIN}") from None
         if info.name[:-_SUFFIX] != info.location or (info.kind == "platform") != (info.location == PLATFORM):
-            raise UserError(f"{file}: {info.name} is no name of a {info.kind} {info.location}: {_AGAIN}")
+            raise UserError(f"{file}: {info.name} is not a name for a {info.kind} {info.location}: {_AGAIN}")
         return cls(folder, info)
 
     @property
@@ -166,13 +166,13 @@ class Release:
         there = set()
         for path in entries_of(self.folder):
             if path.is_symlink() or not path.is_file():
-                raise UserError(f"{path}: no plain file, and a release has only those: {_AGAIN}")
+                raise UserError(f"{path}: not a plain file, and a release has no others: {_AGAIN}")
             there.add(path.relative_to(self.folder).as_posix())
         expected = self.info.files.keys() | {MANIFEST}
         for missing in sorted(expected - there):
             raise UserError(f"{self.folder / missing}: it is missing: {_AGAIN}")
         for extra in sorted(there - expected):
-            raise UserError(f"{self.folder / extra}: it is not of the build: {_AGAIN}")
+            raise UserError(f"{self.folder / extra}: it is not part of the build: {_AGAIN}")
         for name, expected_hash in sorted(self.info.files.items()):
             if file_hash(self.folder / name) != expected_hash:
                 raise UserError(f"{self.folder / name}: it was changed after the build: {_AGAIN}")
@@ -191,7 +191,7 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file.
 
     Raises:
-        UserError: it can not be read.
+        UserError: it cannot be read.
     """
     found = hashlib.sha256()
     try:

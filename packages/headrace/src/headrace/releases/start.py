@@ -32,7 +32,7 @@ def read_environment(file: Path) -> dict[str, str]:
 
     Raises:
         ValueError: a line is no such line, or the file is not UTF-8; the message is one line and has no value.
-        OSError: it can not be read.
+        OSError: it cannot be read.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -45,7 +45,7 @@ def read_environment(file: Path) -> dict[str, str]:
             continue
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier() or not name.isascii():
-            raise ValueError(f"{file}: line {number}: no NAME=VALUE: mend it")
+            raise ValueError(f"{file}: line {number}: not NAME=VALUE: correct it")
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
         found[name] = value[1:-1] if quoted else value
     return found

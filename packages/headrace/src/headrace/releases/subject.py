@@ -43,12 +43,12 @@ class Subject:
         """Find it at a commit.
 
         Raises:
-            UserError: there is no such location, or it can not be released.
+            UserError: there is no such location, or it cannot be released.
         """
         revision = WorkspaceRevision.read(repository, commit)
         short = commit[:12]
         if revision.lock is None:
-            raise UserError(f"{LOCK} at {short}: no lock of uv to read: run `uv lock`, and commit it")
+            raise UserError(f"{LOCK} at {short}: no readable uv lock: run `uv lock` and commit it")
         if location == PLATFORM:
             member, module = PLATFORM_MEMBER, None
             if member not in revision.lock.members:
@@ -77,7 +77,7 @@ class Subject:
 
 
 def _modules(repository: Repository, commit: str | None) -> dict[str, str]:
-    """Return the module of each location that is one: others can not be installed.
+    """Return the module of each location that is one: others cannot be installed.
 
     Raises:
         UserError: the workspace file is not to be read, or names an attribute, which no release keeps.
@@ -99,9 +99,9 @@ def _whole(entry: Entry) -> str:
 
 def _unknown(repository: Repository, location: str, short: str, known: Sequence[str]) -> UserError:
     if location in _modules(repository, WORKING_TREE):
-        return UserError(f"{location}: {WORKSPACE} has it, but not at {short}: commit it")
+        return UserError(f"{location}: {WORKSPACE} has it, but not yet at {short}: commit it")
     names = ", ".join([*known, PLATFORM])
-    return UserError(f"{location}: no `python_module` of {WORKSPACE} at {short}: name one of {names}")
+    return UserError(f"{location}: not a `python_module` in {WORKSPACE} at {short}: choose one of {names}")
 
 
 def _dbt_project(repository: Repository, commit: str, revision: WorkspaceRevision, member: str) -> str | None:
@@ -113,5 +113,5 @@ def _dbt_project(repository: Repository, commit: str, revision: WorkspaceRevisio
     owners = revision.owners
     files = [path for path in repository.named(commit, PROJECT) if owners and member in owners.claimants(path)]
     if len(files) > 1:
-        raise UserError(f"{member}: it has several dbt projects, {', '.join(files)}: a release has one")
+        raise UserError(f"{member}: it has several dbt projects, {', '.join(files)}: a release can have only one")
     return (files[0].rpartition("/")[0] or ".") if files else None

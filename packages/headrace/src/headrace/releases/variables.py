@@ -22,7 +22,7 @@ def read_variables(file: Path) -> Mapping[str, str]:
     """Return the variables of a file, read as an installation reads its `env`.
 
     Raises:
-        UserError: it can not be read, or a line is no variable; the message does not have its value.
+        UserError: it cannot be read, or a line is no variable; the message does not have its value.
     """
     try:
         return read_environment(file)
@@ -76,8 +76,8 @@ def refuse_secrets(folder: Path, variables: Mapping[str, str]) -> None:
         for name, value in secrets.items():
             if value in content:
                 raise UserError(
-                    f"{name}: its value would stand in the release's {path.relative_to(folder)}: read it in "
-                    "profiles.yml alone, or where the location runs"
+                    f"{name}: its value would be written into the release's {path.relative_to(folder)}: read it in "
+                    "profiles.yml only, or where the location runs"
                 )
 
 

@@ -37,7 +37,7 @@ class Parse:
 
 
 class BaseError(click.ClickException):
-    """The project before can not be parsed; the message is dbt's."""
+    """The project before cannot be parsed; the message is dbt's."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Dbt:
             root: the folder of the workspace that the project is in.
 
         Raises:
-            click.ClickException: dbt can not parse it; the message is dbt's.
+            click.ClickException: dbt cannot parse it; the message is dbt's.
         """
         self._run(["parse"], project, target, root)
         return read_manifest(target)
@@ -80,7 +80,7 @@ class Dbt:
             root: as for `parse`.
 
         Raises:
-            click.ClickException: dbt can not parse the project or compare it; the message is dbt's.
+            click.ClickException: dbt cannot parse the project or compare it; the message is dbt's.
         """
         return self.listed(project, target, _since(state), root=root)
 
@@ -94,7 +94,7 @@ class Dbt:
             root: as for `parse`.
 
         Raises:
-            click.ClickException: dbt can not parse the project or the selection; the message is dbt's.
+            click.ClickException: dbt cannot parse the project or the selection; the message is dbt's.
         """
         output = self._run(_listing(selection), project, target, root)
         return _unique_ids(output.splitlines())
@@ -143,8 +143,8 @@ class Dbt:
             head: the project now.
 
         Raises:
-            BaseError: dbt can not parse the project before.
-            click.ClickException: dbt can not parse the project now or compare it; the message is dbt's.
+            BaseError: dbt cannot parse the project before.
+            click.ClickException: dbt cannot parse the project now or compare it; the message is dbt's.
         """
         done = self._run_together(((["parse"], base), (_listing(_since(base.target)), head)), head.target)
         if done is None:

@@ -37,7 +37,7 @@ def run(commands: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         os.environ.clear()
         os.environ.update(command["environment"])
         result = dbtRunner().invoke(command["arguments"])
-        said = None if result.success else str(result.exception or "it did not say why")
+        said = None if result.success else str(result.exception or "it gave no reason")
         done.append({"failed": said, "result": result.result if isinstance(result.result, list) else None})
         if said is not None:
             break

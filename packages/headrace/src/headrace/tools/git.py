@@ -69,10 +69,12 @@ class Repository:
             UserError: there is none, or the clone is shallow: it may lack the commits that say where.
         """
         if self._is_shallow():
-            raise UserError(f"{self.root}: a shallow clone does not tell where {head} left {revision}: {_DEEPEN}")
+            raise UserError(
+                f"{self.root}: this shallow clone does not reach the merge base of {head} and {revision}: {_DEEPEN}"
+            )
         found = self._run("merge-base", self.commit(revision), self.commit(head))
         if found.returncode:
-            raise UserError(f"{revision}: has no commit in common with {head}: name what to compare with by --base")
+            raise UserError(f"{revision}: has no commit in common with {head}: choose another revision with --base")
         return found.stdout.decode().strip()
 
     def changes(self, base: str, head: str | None) -> Sequence[Change]:

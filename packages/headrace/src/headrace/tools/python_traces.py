@@ -14,7 +14,7 @@ def error_of(output: str) -> str:
     """
     error = _ERROR.search(output)
     if error is None:
-        return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it said nothing")
+        return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it gave no reason")
     frames = _FRAME.findall(output, 0, error.start())
     place = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
     return " ".join(error[0].split()) + place

@@ -39,7 +39,9 @@ class Closure:
         for name in sorted(self.packages.keys() | before.packages.keys()):
             if self.packages.get(name) != before.packages.get(name):
                 old, new = before.versions.get(name), self.versions.get(name)
-                lines.append(f"{name} locked otherwise" if old == new else f"{name} {old or 'none'} → {new or 'none'}")
+                lines.append(
+                    f"{name} locked differently" if old == new else f"{name} {old or 'none'} → {new or 'none'}"
+                )
         return lines
 
 
