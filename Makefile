@@ -6,6 +6,11 @@ RUN := $(UV) run --no-sync
 PYTEST := $(RUN) pytest
 # Its notice of successors is left out: the versions are chosen in pyproject.toml. --quiet would hide what --strict counts.
 DOCS := said=$$(NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict 2>&1) || { echo "$$said" >&2; exit 1; }
+# The workspace's dbt project, and those that locations have in their own folders.
+DBT_PROJECTS := $(patsubst %/dbt_project.yml,%,$(wildcard dbt/dbt_project.yml projects/*/dbt/dbt_project.yml))
+# What a loop over them begins with. sqlfluff connects, and a location's own file is beside that of HEADRACE_WAREHOUSE.
+EACH_DBT_PROJECT = mkdir -p $(STATE)/check; for project in $(DBT_PROJECTS); do cd $(CURDIR)/$$project && \
+	HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=$(STATE)/check/warehouse.duckdb
 
 .DEFAULT_GOAL := help
 
@@ -77,9 +82,9 @@ check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, contr
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) mypy packages/*/src projects/*/src bench docs/site
 	@$(RUN) hadolint deploy/images/Dockerfile
-	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) sqlfluff lint --disable-progress-bar models tests
-	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) dbt --quiet --warn-error parse \
-		--show-all-deprecations --no-partial-parse --target-path $(STATE)/check --log-path $(STATE)/check
+	@$(EACH_DBT_PROJECT) $(RUN) sqlfluff lint --disable-progress-bar models tests || exit 1; done
+	@$(EACH_DBT_PROJECT) $(RUN) dbt --quiet --warn-error parse --show-all-deprecations --no-partial-parse \
+		--target-path $(STATE)/check/$$project --log-path $(STATE)/check/$$project || exit 1; done
 	@$(RUN) actionlint
 	@$(RUN) zizmor --offline --quiet .github
 	@$(RUN) headrace contract check
@@ -94,8 +99,9 @@ docs: install ## The documentation as a site, in .headrace/docs/index.html
 format: install ## Format Python and SQL, and mend what the linters can
 	@$(RUN) ruff format --quiet
 	@$(RUN) ruff check --fix --quiet
-	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) sqlfluff fix --quiet models tests
+	@$(EACH_DBT_PROJECT) $(RUN) sqlfluff fix --quiet models tests || exit 1; done
 
 .PHONY: clean
 clean: ## Forget all state: exports, lake, warehouse, Dagster's history
-	@rm -rf $(STATE)/exports $(STATE)/lake $(STATE)/warehouse.duckdb* $(STATE)/dagster $(STATE)/check dbt/target dbt/logs
+	@rm -rf $(STATE)/exports $(STATE)/lake $(STATE)/*.duckdb* $(STATE)/dagster $(STATE)/check \
+		$(foreach project,$(DBT_PROJECTS),$(project)/target $(project)/logs)

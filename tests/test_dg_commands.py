@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 import requests
+import yaml
 
 from headrace.demo.export import write_demo_data
 from headrace.demo.shop import FIRST_DAY
@@ -24,7 +25,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-LOCATIONS = ("analytics", "ingest")
+LOCATIONS = sorted(
+    entry["python_module"]["location_name"]
+    for entry in yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+)
 EDGE = """
 {
   workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename } } } }
@@ -123,7 +127,7 @@ def dg_dev(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
             process.wait()
 
 
-def test_dg_dev_serves_both_locations_as_one_graph(dg_dev: str) -> None:
+def test_dg_dev_serves_all_locations_as_one_graph(dg_dev: str) -> None:
     answer: dict[str, Any] = requests.post(f"{dg_dev}/graphql", json={"query": EDGE}, timeout=120).json()["data"]
     entries = answer["workspaceOrError"]["locationEntries"]
     assert {(entry["name"], entry["loadStatus"], entry["locationOrLoadError"]["__typename"]) for entry in entries} == {

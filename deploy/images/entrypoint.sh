@@ -16,6 +16,11 @@ for name in $(env | sed -n 's/^\([A-Z][A-Z0-9_]*\)_FILE=.*/\1/p'); do
     esac
 done
 
+# A location with a dbt project of its own looks for it by a variable of its own.
+if [ -n "${HEADRACE_LOCATION:-}" ] && [ -n "${HEADRACE_DBT_PROJECT:-}" ]; then
+    export "HEADRACE_$(echo "$HEADRACE_LOCATION" | tr '[:lower:]' '[:upper:]')_DBT_PROJECT=$HEADRACE_DBT_PROJECT"
+fi
+
 port=${HEADRACE_PORT:-4000}
 case ${1:-serve} in
     serve)

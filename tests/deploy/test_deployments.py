@@ -70,15 +70,18 @@ def test_each_location_has_its_service_at_the_port_of_the_workspace_and_of_the_i
         assert module == f"{name}.definitions"
 
 
-def test_an_object_store_is_reached_by_both_locations_as_their_images_expect() -> None:
+def test_an_object_store_is_reached_by_those_that_read_the_lake_as_their_images_expect() -> None:
     more = read(DEPLOY / "compose.s3.yaml")
-    assert more["services"].keys() == {*LOCATIONS, "s3"}
-    lakes = {more["services"][name]["build"]["args"]["HEADRACE_LAKE"] for name in LOCATIONS}
+    projects = {
+        name: tomllib.loads((ROOT / "projects" / name / "pyproject.toml").read_text())["project"] for name in LOCATIONS
+    }
+    reading = [name for name, project in projects.items() if "s3" in project.get("optional-dependencies", ())]
+    assert {"ingest", "analytics"} <= {*reading}
+    assert more["services"].keys() == {*reading, "s3"}
+    lakes = {more["services"][name]["build"]["args"]["HEADRACE_LAKE"] for name in reading}
     assert lakes == {"s3://lake/headrace"}
-    for name in LOCATIONS:
+    for name in reading:
         assert more["services"][name]["build"]["args"]["EXTRA"] == "s3"
-        project = tomllib.loads((ROOT / "projects" / name / "pyproject.toml").read_text())["project"]
-        assert "s3" in project["optional-dependencies"]
         mounted = {f"/run/secrets/{secret}" for secret in more["services"][name]["secrets"]}
         files = {value for key, value in more["services"][name]["environment"].items() if key.endswith("_FILE")}
         assert files == mounted
@@ -87,7 +90,7 @@ def test_an_object_store_is_reached_by_both_locations_as_their_images_expect() -
     assert "ports" not in more["services"]["s3"]
 
 
-def test_only_the_webserver_is_published_and_only_analytics_has_the_warehouse() -> None:
+def test_only_the_webserver_is_published_and_each_warehouse_has_one_writer() -> None:
     services = compose()["services"]
     assert {name: service["ports"] for name, service in services.items() if service.get("ports")} == {
         "webserver": ["${HEADRACE_BIND:-127.0.0.1}:3000:3000"]
@@ -96,10 +99,13 @@ def test_only_the_webserver_is_published_and_only_analytics_has_the_warehouse() 
         name: [str(volume) for volume in service.get("volumes", ()) if str(volume).startswith(("warehouse", "lake"))]
         for name, service in services.items()
     }
-    assert {name: volumes for name, volumes in mounts.items() if volumes} == {
-        "ingest": ["lake:/var/lib/headrace/lake"],
-        "analytics": ["lake:/var/lib/headrace/lake:ro", "warehouse:/var/lib/headrace/warehouse"],
-    }
+    assert mounts["ingest"] == ["lake:/var/lib/headrace/lake"]
+    assert mounts["analytics"] == ["lake:/var/lib/headrace/lake:ro", "warehouse:/var/lib/headrace/warehouse"]
+    for name, volumes in mounts.items():
+        own = "warehouse" if name == "analytics" else f"warehouse_{name}"
+        # A location with a dbt project has a file of its own, and nobody but ingest writes the lake.
+        allowed = ["lake:/var/lib/headrace/lake:ro", f"{own}:/var/lib/headrace/warehouse"]
+        assert name == "ingest" or volumes in ([], allowed)
     for name in (*LOCATIONS, "webserver", "daemon"):
         assert services[name]["read_only"]
         assert services[name]["cap_drop"] == ["ALL"]
@@ -136,6 +142,12 @@ def test_a_secret_is_read_from_its_file_and_other_files_are_left_alone(tmp_path:
     missing = entrypoint("true", **{**named, "PASSWORD_FILE": f"{file}-gone"})
     assert missing.returncode == 2
     assert missing.stderr == f"PASSWORD_FILE: {file}-gone cannot be read: mount the secret\n"
+
+
+def test_a_location_finds_the_images_dbt_project_by_its_own_variable() -> None:
+    said = {"HEADRACE_LOCATION": "finance2", "HEADRACE_DBT_PROJECT": "/opt/headrace/dbt"}
+    assert entrypoint("printenv", "HEADRACE_FINANCE2_DBT_PROJECT", **said).stdout == "/opt/headrace/dbt\n"
+    assert entrypoint("printenv", "HEADRACE_FINANCE2_DBT_PROJECT", HEADRACE_LOCATION="finance2").returncode == 1
 
 
 @pytest.mark.parametrize("name", LOCATIONS)

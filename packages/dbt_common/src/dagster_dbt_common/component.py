@@ -65,6 +65,7 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
         translator: the import path of a subclass of `PartitionedDbtTranslator`.
         automation: `eager`, `none` or `cron '0 6 * * *'`; or a condition of your own, by a template.
         dbt_flags: flags that every `dbt build` gets.
+        partitions_per_run: as for `dbt_definitions`.
     """
 
     project_dir: str
@@ -78,6 +79,7 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
         str | dg.AutomationCondition[dg.AssetKey] | None, dg.Resolver(_automation, model_field_type=str)
     ] = None
     dbt_flags: Sequence[str] = field(default_factory=list)
+    partitions_per_run: int | None = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the project's definitions."""
@@ -89,4 +91,5 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
             translator=self.translator,
             automation=self.automation,
             dbt_flags=self.dbt_flags,
+            partitions_per_run=self.partitions_per_run,
         )

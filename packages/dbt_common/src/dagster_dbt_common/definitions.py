@@ -14,6 +14,7 @@ from dagster_dbt_common.automation.sensors import automation_sensors
 from dagster_dbt_common.engine.resource import DbtResource
 from dagster_dbt_common.partitions.groups import plan_partitions
 from dagster_dbt_common.project.collector import long_lived_objects
+from dagster_dbt_common.project.duckdb_file import DUCKDB_FILE, duckdb_file
 from dagster_dbt_common.project.prepared import prepared_project
 
 
@@ -26,6 +27,7 @@ def dbt_definitions(
     translator: type[PartitionedDbtTranslator] = PartitionedDbtTranslator,
     automation: str | AutomationCondition[AssetKey] | None = None,
     dbt_flags: Sequence[str] = (),
+    partitions_per_run: int | None = None,
 ) -> Definitions:
     """Return the assets, checks, jobs and resource of a dbt project, partitioned by the project's own config.
 
@@ -45,6 +47,9 @@ def dbt_definitions(
             models. Two sensors then evaluate the conditions and heal what they miss; both run unless somebody stops
             them.
         dbt_flags: flags that every `dbt build` gets, such as `["--fail-fast"]`.
+        partitions_per_run: the most partitions of one run of a backfill; all of them by default. Each dbt project after
+            the first one needs a number of its own, more than it has partitions: Dagster 1.13 puts assets of two
+            locations into one run where their partitions and their backfill policies are equal, and can not launch it.
 
     Raises:
         DbtConfigError: the project cannot be parsed, or a model's partition or automation config cannot be run.
@@ -53,6 +58,8 @@ def dbt_definitions(
     with long_lived_objects():
         project = prepared_project(project_dir, profile=profile, target=target)
         plan = plan_partitions(validate_manifest(project.manifest_path))
+        file = duckdb_file(project, plan.manifest)
+        written = {DUCKDB_FILE: str(file)} if file else {}
         prefix = name or f"dbt_{project.name}"
         assets, jobs = [], []
         for group in plan.groups:
@@ -64,6 +71,8 @@ def dbt_definitions(
                 translator=translator(plan, group, automation=automation),
                 resource_key=prefix,
                 dbt_flags=dbt_flags,
+                partitions_per_run=partitions_per_run,
+                metadata=written,
             )
             assets.append(build.assets())
             jobs.append(full_refresh_job(build))

@@ -12,7 +12,7 @@ import yaml
 from headrace.cli.user_errors import UserError
 from headrace.dbt_ci.comparison import Side, compared_columns, compared_rows, sampling
 from headrace.dbt_ci.keys import key_of
-from headrace.dbt_ci.profile import ci_profile
+from headrace.dbt_ci.profile import ci_profile, production_file
 from headrace.dbt_ci.report import Columns, Example, Model, Report, Rows
 from headrace.dbt_ci.tables import as_markdown
 from headrace.dbt_ci.warehouse import Warehouse
@@ -164,6 +164,9 @@ def test_a_profile_writes_one_file_and_reads_the_others(tmp_path: Path) -> None:
             {"path": "/p.duckdb", "alias": '"p"', "read_only": True},
         ],
     }
+    assert production_file(tmp_path, None, environment={"W": "/srv/w.duckdb"}) == Path("/srv/w.duckdb")
+    assert production_file(tmp_path, None, environment={}) is None
+    assert production_file(tmp_path, "prod", environment={"W": "/srv/w.duckdb"}) is None
     with pytest.raises(UserError, match="is of type postgres"):
         ci_profile(tmp_path, "prod", Path("/ci.duckdb"), Path("/p.duckdb"), "p", environment={})
     with pytest.raises(UserError, match="no target none"):

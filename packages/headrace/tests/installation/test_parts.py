@@ -65,6 +65,16 @@ def test_the_environment_is_what_the_file_says(tmp_path: Path) -> None:
         read_environment(tmp_path / "env")
 
 
+def test_a_location_finds_the_dbt_project_of_its_release_by_a_variable_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "env").touch()
+    release = tmp_path / "releases" / "fin-2-20260101T000000Z-0123456789ab"
+    (release / "dbt").mkdir(parents=True)
+    assert "HEADRACE_FIN_2_DBT_PROJECT" not in environment_of(tmp_path, release)
+    (release / "dbt" / "dbt_project.yml").touch()
+    found = environment_of(tmp_path, release)
+    assert found["HEADRACE_FIN_2_DBT_PROJECT"] == found["HEADRACE_DBT_PROJECT"] == str(release / "dbt")
+
+
 def test_a_manifest_is_refused_for_other_variables_and_no_secret_is_told(tmp_path: Path) -> None:
     built = {"HEADRACE_LAKE": "/lake", "HEADRACE_START": None, "REGION": "eu"}
     check_built_for(built, {"HEADRACE_LAKE": "/lake", "REGION": "eu", "OTHER": "1"}, tmp_path / "env")

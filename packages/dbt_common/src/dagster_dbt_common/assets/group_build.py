@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from dagster import (
     AssetExecutionContext,
     AssetMaterialization,
     AssetsDefinition,
+    BackfillPolicy,
     DagsterInstance,
     JobDefinition,
     OpExecutionContext,
@@ -46,6 +47,8 @@ class GroupBuild:
         translator: the translator of its assets.
         resource_key: the key of the `DbtResource`.
         dbt_flags: flags that every `dbt build` gets.
+        partitions_per_run: the most partitions of one run of a backfill; all of them where None.
+        metadata: metadata of each asset, besides dagster-dbt's.
     """
 
     project: DbtProject
@@ -55,6 +58,8 @@ class GroupBuild:
     translator: PartitionedDbtTranslator
     resource_key: str
     dbt_flags: Sequence[str]
+    partitions_per_run: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pool(self) -> str | None:
@@ -78,6 +83,7 @@ class GroupBuild:
             dagster_dbt_translator=self.translator,
             required_resource_keys={self.resource_key},
             pool=self.pool,
+            backfill_policy=BackfillPolicy.multi_run(self.partitions_per_run) if self.partitions_per_run else None,
         )
         def build(context: AssetExecutionContext) -> Iterator[Any]:
             dbt: DbtResource = getattr(context.resources, self.resource_key)
@@ -88,7 +94,7 @@ class GroupBuild:
                 yield _tagged(event, read) if isinstance(event, Output) else event
             invocation.close()
 
-        return build
+        return build.map_asset_specs(lambda spec: spec.merge_attributes(metadata=self.metadata))
 
 
 def full_refresh_job(build: GroupBuild) -> JobDefinition:

@@ -9,6 +9,7 @@ from typing import Literal
 from headrace.contracts.column_types import fits
 from headrace.contracts.contract import Asked, Column, Consumed, Contract, Produced
 from headrace.contracts.partitions import Misfit, expectation_misfit, misfit
+from headrace.locations.duckdb_files import SharedFile
 
 Kind = Literal[
     "no producer",
@@ -23,6 +24,7 @@ Kind = Literal[
     "start",
     "grain",
     "blocking check",
+    "one DuckDB file",
 ]
 
 Subject = tuple[Kind, str, str | None, str]
@@ -81,6 +83,24 @@ def check_together(contracts: Iterable[Contract]) -> Sequence[Finding]:
             elif consumed.loader is None:
                 found.append(_no_producer(expectation, made.keys()))
     return sorted(found, key=lambda finding: (finding.key, finding.column or "", finding.consumer, finding.kind))
+
+
+def check_files(files: Iterable[SharedFile]) -> Sequence[Finding]:
+    """Return the DuckDB files of this machine that two locations write; a file stands for the asset."""
+    return [
+        Finding(
+            kind="one DuckDB file",
+            key=file.path,
+            column=None,
+            producer=file.locations[0],
+            promised_in=None,
+            consumer=file.locations[-1],
+            expected_in=file.path,
+            problem=file.problem,
+            action=file.action,
+        )
+        for file in files
+    ]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from headrace.cli.user_errors import OneLineCommand, OneLineGroup, UserError
-from headrace.contracts.check import Finding, check_together
+from headrace.contracts.check import Finding, check_files, check_together
 from headrace.contracts.contract import parse_contract, read_contracts
 from headrace.contracts.deploys import check_against
 from headrace.contracts.export import contracts_of, export_contracts
@@ -58,8 +58,9 @@ def check(*, locations: tuple[str, ...], against: Path | None, output: str) -> N
     if locations and against is None:
         raise UserError(f"{locations[0]}: one location is checked against what is deployed: add --against DIR")
     deployed = read_contracts(against) if against else {}
-    contracts = contracts_of(workspace, _chosen(workspace, locations))
-    findings = check_against(contracts, deployed, whole=not locations) if against else check_together(contracts)
+    contracts, files = contracts_of(workspace, _chosen(workspace, locations))
+    compared = check_against(contracts, deployed, whole=not locations) if against else check_together(contracts)
+    findings = [*check_files(files), *compared]
     if output == "json":
         click.echo(json.dumps({"findings": [_as_json(finding) for finding in findings]}, indent=2, ensure_ascii=False))
     elif findings:

@@ -1,9 +1,11 @@
 """The contracts of the code locations of a workspace, as they are now."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from headrace.contracts.contract import Contract, parse_contract
 from headrace.locations.describe import describe
+from headrace.locations.duckdb_files import SharedFile, shared_files
 from headrace.workspace import Workspace
 from headrace.workspace_file import Entry
 
@@ -17,10 +19,12 @@ def export_contracts(workspace: Workspace, entries: Sequence[Entry]) -> Mapping[
     return describe(workspace, entries, "contract")
 
 
-def contracts_of(workspace: Workspace, entries: Sequence[Entry]) -> Sequence[Contract]:
-    """Return the contract of each location.
+def contracts_of(workspace: Workspace, entries: Sequence[Entry]) -> tuple[Sequence[Contract], Sequence[SharedFile]]:
+    """Return the contract of each location, and the DuckDB files that several of them write.
 
     Raises:
         click.ClickException: a location does not load.
     """
-    return [parse_contract(text, name) for name, text in export_contracts(workspace, entries).items()]
+    checked = {name: json.loads(text) for name, text in describe(workspace, entries, "checked").items()}
+    contracts = [parse_contract(json.dumps(content["contract"]), name) for name, content in checked.items()]
+    return contracts, shared_files({name: content["duckdb_files"] for name, content in checked.items()})

@@ -19,7 +19,7 @@ from headrace.cli.interrupts import ending_on_signals
 from headrace.cli.user_errors import OneLineCommand, OneLineGroup, UserError
 from headrace.dbt_ci.build import BUILT, Builder, Choice, prepare
 from headrace.dbt_ci.models import Comparer
-from headrace.dbt_ci.profile import PROFILES, ci_profile
+from headrace.dbt_ci.profile import PROFILES, ci_profile, production_file
 from headrace.dbt_ci.report import Report, as_json
 from headrace.dbt_ci.tables import as_lines, as_markdown, as_table
 from headrace.dbt_ci.warehouse import SCRATCH, open_warehouse
@@ -102,7 +102,6 @@ def ci(
     is read from production, which is never written. Exit code 0: built and tested; 1: something failed; 2: wrong call.
     """
     workspace = Workspace.find()
-    production = (warehouse or workspace.warehouse).absolute()
     database = _database(state)
     with ending_on_signals(), ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="headrace-dbt-ci-"))).resolve()
@@ -113,6 +112,8 @@ def ci(
             raise UserError(
                 f"--state {state}: dbt writes this project's own manifest there: copy production's elsewhere"
             )
+        there = production_file(where, target, environment={**os.environ, **workspace.environment()})
+        production = (warehouse or there or workspace.warehouse).absolute()
         environment = {**workspace.environment(), "HEADRACE_WAREHOUSE": str(scratch)}
         profile = ci_profile(where, target, scratch, production, database, environment={**os.environ, **environment})
         (folder / PROFILES).write_text(profile, encoding="utf-8")

@@ -55,6 +55,23 @@ def ci_profile(
     return yaml.safe_dump({name: {"target": chosen, "outputs": {chosen: changed}}}, allow_unicode=True)
 
 
+def production_file(project: Path, target: str | None, *, environment: Mapping[str, str]) -> Path | None:
+    """Return the DuckDB file that a project's own profile writes; None where that is not to be told by variables.
+
+    Args:
+        project: the folder of `dbt_project.yml`.
+        target: the profile's target; its default where None.
+        environment: the variables of production.
+    """
+    try:
+        file, _, profile = _profile(project)
+        chosen = target or _rendered(str(profile.get("target", "default")), file, environment)
+        path = _rendered(str(profile["outputs"][chosen]["path"]), file, environment)
+    except (KeyError, TypeError, UserError):
+        return None
+    return project / path
+
+
 def _rendered(target: str, file: Path, environment: Mapping[str, str]) -> str:
     """Return the name of the default target, whose Jinja dbt renders with environment variables alone.
 

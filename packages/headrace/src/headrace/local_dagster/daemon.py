@@ -18,6 +18,8 @@ from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 from dagster_shared.error import SerializableErrorInfo
 
+from headrace.locations.duckdb_files import METADATA as DUCKDB_FILE
+
 _KIND_TAG = "dagster/kind/"
 _LOG = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class AssetNode:
         code_version: what its location says of its code; None where it says nothing.
         is_virtual: whether it holds no data of its own, as a view.
         kinds: what it is made and stored with, such as dbt and duckdb.
+        duckdb_file: the DuckDB file that its table is in, where its location says so.
     """
 
     key: AssetKey
@@ -43,6 +46,7 @@ class AssetNode:
     code_version: str | None
     is_virtual: bool
     kinds: frozenset[str] = frozenset()
+    duckdb_file: str | None = None
 
 
 class LocalDaemon:
@@ -82,6 +86,7 @@ class LocalDaemon:
         for key in graph.toposorted_asset_keys:
             node = graph.get(key)
             if node.is_materializable:
+                file = node.metadata.get(DUCKDB_FILE)
                 handle = node.resolve_to_singular_repo_scoped_node().repository_handle
                 nodes.append(
                     AssetNode(
@@ -92,6 +97,7 @@ class LocalDaemon:
                         code_version=node.code_version,
                         is_virtual=node.is_virtual,
                         kinds=frozenset(tag.removeprefix(_KIND_TAG) for tag in node.tags if tag.startswith(_KIND_TAG)),
+                        duckdb_file=str(file.value) if file else None,
                     )
                 )
         return nodes

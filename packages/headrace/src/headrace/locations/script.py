@@ -32,6 +32,11 @@ With `--describe assets` it prints the assets with their parents; a key that the
 `dbt` is the unique id of the node that an asset is built by, or null:
 
     {"assets": [{"key": "stg_orders", "made": true, "parents": ["raw/orders"], "dbt": "model.jaffle_shop.stg_orders"}]}
+
+With `--describe checked` it prints what `headrace contract check` compares: the contract, and the DuckDB files that the
+location writes, which are of this machine and in no contract:
+
+    {"contract": as above, "duckdb_files": ["/srv/warehouse.duckdb"]}
 """
 
 from __future__ import annotations
@@ -68,6 +73,7 @@ GRAINS = {
 """The names of the grains, by the cron that says where partitions begin."""
 
 _STUB = "dagster/auto_created_stub_asset"
+_DUCKDB_FILE = "dagster_dbt_common/duckdb_file"
 _MAPPINGS: Mapping[type[dg.PartitionMapping], str] = {
     dg.TimeWindowPartitionMapping: "time_window",
     dg.AllPartitionMapping: "all",
@@ -145,6 +151,12 @@ class Location:
                 for node in nodes
             ]
         }
+
+    def checked(self) -> Mapping[str, Any]:
+        """Return the contract and the DuckDB files, as the module's docstring describes them."""
+        nodes = [self._graph.get(key) for key in self._graph.get_all_asset_keys()]
+        files = {_plain(node.metadata.get(_DUCKDB_FILE)) for node in nodes if node.is_materializable}
+        return {"contract": self.contract(), "duckdb_files": sorted(files - {None})}
 
     def _produced(self, node: Any) -> Mapping[str, Any]:
         return {
@@ -262,7 +274,7 @@ def _plain(value: Any) -> Any:
     return value.value if isinstance(value, dg.MetadataValue) else value
 
 
-_DESCRIPTIONS = {"contract": Location.contract, "assets": Location.assets}
+_DESCRIPTIONS = {"contract": Location.contract, "assets": Location.assets, "checked": Location.checked}
 
 
 def main() -> None:

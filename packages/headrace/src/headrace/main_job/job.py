@@ -15,8 +15,10 @@ import requests
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from headrace.cli.interrupts import Interrupts
+from headrace.cli.user_errors import UserError
 from headrace.local_dagster.daemon import AssetNode, LocalDaemon
 from headrace.local_dagster.dead_runs import DeadRuns
+from headrace.locations.duckdb_files import shared_files
 from headrace.main_job.plan import BuildPlan, History, Partition, plan_build
 from headrace.main_job.progress import Progress
 from headrace.main_job.report import BACKFILL_TAG, RunReport
@@ -122,11 +124,17 @@ class MainJob:
 
         Raises:
             click.ClickException: a code location does not load.
+            UserError: two locations write one DuckDB file.
         """
         errors = self._daemon.load_errors()
         if errors:
             raise click.ClickException("; ".join(errors))
         nodes = self._daemon.assets()
+        written: dict[str, set[str]] = defaultdict(set)
+        for node in nodes:
+            written[node.location] |= {node.duckdb_file} if node.duckdb_file else set()
+        for file in shared_files(written):
+            raise UserError(str(file))
         sources = ExportFiles.of(self._workspace.exports).hashes(first, last)
         history = {} if everything else self._history(nodes)
         return plan_build(nodes, history, sources, first, last, everything=everything)

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from headrace.locations import script
+from headrace.releases.start import dbt_project_variables
 from headrace.releases.subject import Subject
 from headrace.tools.python_traces import error_of
 from headrace.tools.uv import Uv
@@ -95,7 +96,7 @@ class OwnEnvironment:
                 *("--root", str(self.folder), "--out", str(out)),
             ],
             f"{subject.location} does not load",
-            {"HEADRACE_DBT_PROJECT": str(dbt_project)} if dbt_project else {},
+            dbt_project_variables(subject.location, dbt_project) if dbt_project else {},
         )
         text = out.read_text(encoding="utf-8")
         content = json.loads(text)

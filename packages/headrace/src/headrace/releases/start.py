@@ -74,8 +74,22 @@ def environment_of(installation: Path, release: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     if (release / "dbt" / "dbt_project.yml").is_file():
-        own["HEADRACE_DBT_PROJECT"] = str(release / "dbt")
+        # A release is named <location>-<time>-<revision>, and asked for this before its release.json is there.
+        own |= dbt_project_variables(release.name.rsplit("-", 2)[0], release / "dbt")
     return {**inherited, **read_environment(installation / "env"), **own}
+
+
+def dbt_project_variables(location: str, folder: Path) -> dict[str, str]:
+    """Return the variables by which a location finds its dbt project.
+
+    The second is a location's own: where several have a dbt project, in a workspace, one variable can not say it.
+
+    Args:
+        location: the location's name.
+        folder: the folder of `dbt_project.yml`.
+    """
+    own = "".join(letter if letter.isalnum() else "_" for letter in location.upper())
+    return {"HEADRACE_DBT_PROJECT": str(folder), f"HEADRACE_{own}_DBT_PROJECT": str(folder)}
 
 
 def command_of(installation: Path, server: Path, release: Path, role: str) -> tuple[str, ...]:

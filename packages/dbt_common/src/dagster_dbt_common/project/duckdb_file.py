@@ -1,0 +1,48 @@
+"""Which DuckDB file a dbt project writes, by its profile: two code locations can not write one."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dagster_dbt import DbtProject
+from jinja2 import TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+DUCKDB_FILE = "dagster_dbt_common/duckdb_file"
+"""The metadata of an asset that says which file its table is in; `headrace` reads it."""
+
+
+def duckdb_file(
+    project: DbtProject, manifest: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> Path | None:
+    """Return the DuckDB file that a project writes, absolute.
+
+    None is what is not to be told: another adapter, a database in memory or of MotherDuck, or a profile whose Jinja
+    needs more than environment variables (https://docs.getdbt.com/reference/dbt-jinja-functions/env_var).
+
+    Args:
+        project: the prepared project.
+        manifest: its manifest.
+        environment: the variables that the profile reads.
+    """
+    if manifest["metadata"].get("adapter_type") != "duckdb":
+        return None
+    try:
+        config = yaml.safe_load((project.project_dir / "dbt_project.yml").read_text(encoding="utf-8"))
+        profiles = yaml.safe_load((Path(project.profiles_dir) / "profiles.yml").read_text(encoding="utf-8"))
+        profile = profiles[project.profile or config["profile"]]
+        target = project.target or _rendered(profile.get("target", "default"), environment)
+        path = _rendered(profile["outputs"][target].get("path", ":memory:"), environment)
+    except (AttributeError, KeyError, OSError, TypeError, TemplateError, yaml.YAMLError):
+        return None
+    # Two names of one file are one file.
+    return None if path.startswith((":memory:", "md:")) else Path(os.path.realpath(project.project_dir / path))
+
+
+def _rendered(text: object, environment: Mapping[str, str]) -> str:
+    def env_var(name: str, default: str | None = None) -> str:
+        return environment[name] if default is None else environment.get(name, default)
+
+    return SandboxedEnvironment().from_string(str(text)).render(env_var=env_var)

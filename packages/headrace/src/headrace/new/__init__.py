@@ -1,0 +1,1 @@
+"""`headrace new`: a code location from the workspace's template, and its entries in the files that locations share."""

@@ -1,0 +1,1 @@
+"""What the code location holds; each module is loaded by itself."""
