@@ -81,6 +81,7 @@ check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, contr
 	@$(RUN) ruff check --quiet
 	@$(RUN) ruff format --check --quiet
 	@$(RUN) mypy packages/*/src projects/*/src bench docs/site
+	@said=$$($(RUN) lint-imports --no-cache 2>&1) || { echo "$$said" >&2; exit 1; }
 	@$(RUN) hadolint deploy/images/Dockerfile
 	@$(EACH_DBT_PROJECT) $(RUN) sqlfluff lint --disable-progress-bar models tests || exit 1; done
 	@$(EACH_DBT_PROJECT) $(RUN) dbt --quiet --warn-error parse --show-all-deprecations --no-partial-parse \

@@ -124,3 +124,15 @@ def test_what_is_no_toml_is_refused() -> None:
 def test_a_pyproject_without_one_of_them_is_refused(gone: str) -> None:
     with pytest.raises(InsertionError):
         with_member(PYPROJECT.replace(gone, "[other]"), "bank", "bank", "projects/bank")
+
+
+def test_import_linter_holds_the_new_location_too() -> None:
+    floors = (
+        '[tool.importlinter]\nroot_packages = ["shop"] # all members\n\n'
+        '[[tool.importlinter.contracts]]\nid = "rooms"\nlayers = ["a", "b"]\n\n'
+        '[[tool.importlinter.contracts]]\nid = "members"\nlayers = ["shop", "base"]\n'
+    )
+    text = with_member(PYPROJECT + "\n" + floors, "bank", "bank", "projects/bank")
+    assert 'root_packages = ["shop", "bank"] # all members\n' in text
+    assert 'id = "members"\nlayers = ["shop | bank", "base"]\n' in text
+    assert 'id = "rooms"\nlayers = ["a", "b"]\n' in text

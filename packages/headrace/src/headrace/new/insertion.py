@@ -60,7 +60,7 @@ def appended_inside(text: str, way: Sequence[str], inner: Sequence[str], entry: 
 
 
 def with_member(text: str, name: str, requirement: str, project: str) -> str:
-    """Return the root's `pyproject.toml` with one member more: uv's source, the dev group, and dg's project.
+    """Return the root's `pyproject.toml` with one location more: uv's source, dev group, dg's project, import floors.
 
     Args:
         text: the text.
@@ -81,6 +81,7 @@ def with_member(text: str, name: str, requirement: str, project: str) -> str:
     if not isinstance(group, Array) or not isinstance(projects, AoT):
         raise InsertionError("no dev group, or no [[tool.dg.workspace.projects]]")
     sources.append(name, tomlkit.value("{ workspace = true }"))
+    _extend_floors(document, name)
     named = [index for index, asked in enumerate(group) if str(asked).partition("[")[0] in sources]
     text = tomlkit.dumps(document)
     # By lines: tomlkit moves the comment of an array's neighbour, and puts a table of a list behind other tables.
@@ -94,6 +95,15 @@ def with_member(text: str, name: str, requirement: str, project: str) -> str:
     if tomlkit.parse(text).unwrap() != expected:
         raise InsertionError("the dev group or [[tool.dg.workspace.projects]] is not written on lines of its own")
     return text
+
+
+def _extend_floors(document: Any, name: str) -> None:
+    """Let import-linter hold a location too, where the workspace has its contract `members`."""
+    floors = document["tool"].get("importlinter", {})
+    for contract in floors.get("contracts", ()):
+        if contract.get("id") == "members":
+            floors["root_packages"].append(name)
+            contract["layers"][0] = f"{contract['layers'][0]} | {name}"
 
 
 def _after_line(text: str, line: str, more: str) -> str:
