@@ -11,6 +11,7 @@ from dagster import (
     HourlyPartitionsDefinition,
     MonthlyPartitionsDefinition,
     PartitionsDefinition,
+    TimeWindowPartitionMapping,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -267,3 +268,32 @@ def test_building_a_plan_leaves_nothing_to_build(
     planned = plan(history, sources, first=days[0], last=days[1], nodes=nodes)
     history = build(planned, history, sources, nodes)
     assert plan(history, sources, first=days[0], last=days[1], nodes=nodes).size == 0
+
+
+def looking_back(days: int, *, through: bool = False) -> list[AssetNode]:
+    """Return the graph with a table that reads some earlier days of `orders` too, as a model with lookback does."""
+    trailing = node("trailing", "shown" if through else "orders", "orders", partitions=DAILY)
+    mapping = TimeWindowPartitionMapping(start_offset=-days)
+    return [*NODES, replace(trailing, mappings={AssetKey(["orders"]): mapping})]
+
+
+@pytest.mark.parametrize("through", [False, True])
+@pytest.mark.parametrize(("days", "behind"), [(0, DAYS[1:2]), (2, DAYS[1:4]), (6, DAYS[1:])])
+def test_a_revised_day_reaches_the_later_days_that_look_back_at_it(
+    days: int, behind: list[str], *, through: bool
+) -> None:
+    nodes = looking_back(days, through=through)
+    everything = plan_build(nodes, {}, SOURCES, FIRST, LAST)
+    history = {
+        key: History(
+            storage_ids={partition: number for number, partition in enumerate(keys, 1 + 1000 * place)},
+            code_versions=dict.fromkeys(keys, "1"),
+            sources=SOURCES.get(key, {}),
+        )
+        for place, (key, keys) in enumerate(everything.partitions.items())
+    }
+    assert not plan_build(nodes, history, SOURCES, FIRST, LAST).size
+    sources = {**SOURCES, RAW_ORDERS: {**SOURCES[RAW_ORDERS], DAYS[1]: "revised"}}
+    planned = plan_build(nodes, history, sources, FIRST, LAST).partitions
+    assert planned[AssetKey(["orders"])] == DAYS[1:2]
+    assert planned[AssetKey(["trailing"])] == behind

@@ -55,14 +55,8 @@ _LONGEST_SCHEDULE = timedelta(days=366)
 _ASSET_JOB = "__ASSET_JOB"
 # https://docs.dagster.io/guides/build/partitions-and-backfills/backfilling-data: a run over a range of partitions
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-_UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.MANAGED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
+_FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
+_UNFINISHED = [status for status in DagsterRunStatus if status not in _FINISHED]
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Mapping
 
+import click
 import psutil
 import requests
 
 from headrace.installation.installation import Installation
+from headrace.local_dagster.graphql import GraphQL
 
 _QUERY = """
 { workspaceOrError { ... on Workspace { locationEntries {
@@ -28,13 +30,10 @@ def owner_of(port: int) -> int | None:
 def served(installation: Installation) -> Mapping[str, str] | None:
     """Return the version of each location that the webserver shows, or its error; None where it does not answer."""
     settings = installation.settings.webserver
-    url = f"http://{settings.host}:{settings.port}/graphql"
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # no proxy is between this and the webserver of the same host
-            answer = session.post(url, json={"query": _QUERY}, timeout=_TIMEOUT_SECONDS)
-        entries = answer.json()["data"]["workspaceOrError"]["locationEntries"]
-    except (requests.RequestException, ValueError, KeyError, TypeError):
+        answer = GraphQL(f"http://{settings.host}:{settings.port}").ask(_QUERY, seconds=_TIMEOUT_SECONDS)
+        entries = answer["workspaceOrError"]["locationEntries"]
+    except (click.ClickException, requests.RequestException, ValueError, KeyError, TypeError):
         return None
     return {
         entry["name"]: entry["versionKey"]

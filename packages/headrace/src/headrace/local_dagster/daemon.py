@@ -6,12 +6,12 @@ faster. What runs is Dagster's code; only when it runs is ours. `tests/local_dag
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from dagster import AssetKey, DagsterInstance, PartitionsDefinition
+from dagster import AssetKey, DagsterInstance, PartitionMapping, PartitionsDefinition
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._daemon.backfill import execute_backfill_iteration
@@ -37,6 +37,7 @@ class AssetNode:
         is_virtual: whether it holds no data of its own, as a view.
         kinds: what it is made and stored with, such as dbt and duckdb.
         duckdb_file: the DuckDB file that its table is in, where its location says so.
+        mappings: which partitions of a parent its partitions read, where that is not Dagster's default.
     """
 
     key: AssetKey
@@ -47,6 +48,7 @@ class AssetNode:
     is_virtual: bool
     kinds: frozenset[str] = frozenset()
     duckdb_file: str | None = None
+    mappings: Mapping[AssetKey, PartitionMapping] = field(default_factory=dict)
 
 
 class LocalDaemon:
@@ -98,6 +100,11 @@ class LocalDaemon:
                         is_virtual=node.is_virtual,
                         kinds=frozenset(tag.removeprefix(_KIND_TAG) for tag in node.tags if tag.startswith(_KIND_TAG)),
                         duckdb_file=str(file.value) if file else None,
+                        mappings={
+                            parent: mapping
+                            for parent in node.parent_keys - {key}
+                            if (mapping := node.partition_mappings.get(parent))
+                        },
                     )
                 )
         return nodes

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 
@@ -18,7 +18,8 @@ from headrace.deployed.forked_launcher import fork_runs, start_loading
 from headrace.local_dagster.daemon import LocalDaemon
 from headrace.local_dagster.servers import Servers, running_daemon, running_servers
 from headrace.local_dagster.storage import create_storage
-from headrace.main_job.job import ExportFiles, MainJob
+from headrace.main_job.exports import ExportFiles
+from headrace.main_job.job import MainJob
 from headrace.main_job.progress import Progress, result_table
 from headrace.main_job.report import RunReport
 from headrace.workspace import Workspace
@@ -50,7 +51,11 @@ def run(
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     workspace = Workspace.find()
     workspace.enter()
-    start, end = _days(workspace, first and first.date(), last and last.date(), console)
+    days = first and first.date(), last and last.date()
+    start, end = _days(workspace, *days)
+    if ExportFiles.of(workspace.exports).bounds() is None:
+        console.print(f"no exports in {workspace.exports}: making demo data, {start} to {end}")
+        write_demo_data(workspace.exports, start, end, _DEMO_ORDERS, _DEMO_SEED)
     create_storage()
     fork_runs(_forked(workspace), workspace.logs / "runs.log")
     began = time.monotonic()
@@ -60,7 +65,7 @@ def run(
         running_servers(workspace, port or (3000 if serve else None)) as servers,
     ):
         console.print(f"Dagster serves {', '.join(workspace.locations)} at {servers.url}")
-        report = _build(workspace, servers, interrupts, start, end, everything=everything, console=console)
+        report = _build(workspace, servers, interrupts, days, everything=everything, console=console)
         if output == "json":
             click.echo(report.to_json() if report else '{"assets": [], "failures": []}')
         elif report:
@@ -75,13 +80,21 @@ def run(
         raise click.exceptions.Exit(1)
 
 
-def _days(workspace: Workspace, first: date | None, last: date | None, console: Console) -> tuple[date, date]:
-    """Return the first and last day to build, making demo data where there are no exports.
+def _days(
+    workspace: Workspace, first: date | None, last: date | None, tables: Collection[str] | None = None
+) -> tuple[date, date]:
+    """Return the first and last day to build.
+
+    Args:
+        workspace: the workspace.
+        first: the first day, where it is given.
+        last: the last day, where it is given.
+        tables: the tables that are loaded from exports; None before the locations are asked.
 
     Raises:
         UserError: the days are not in order, or lie before `HEADRACE_START`.
     """
-    bounds = ExportFiles.of(workspace.exports).bounds()
+    bounds = ExportFiles.of(workspace.exports).bounds(tables)
     start = first or (max(bounds[0], workspace.start) if bounds else workspace.start)
     end = last or (bounds[1] if bounds else start + timedelta(days=_DEMO_DAYS - 1))
     if start > end:
@@ -90,13 +103,9 @@ def _days(workspace: Workspace, first: date | None, last: date | None, console: 
         raise UserError(f"--from {start} is before the first partition, {workspace.start}: set HEADRACE_START earlier")
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     if end > yesterday:
-        console.print(f"{end} is not over yet: building up to {yesterday}")
         end = yesterday
         if start > end:
             raise UserError(f"the first day, {start}, is not over yet: build it tomorrow")
-    if bounds is None:
-        console.print(f"no exports in {workspace.exports}: making demo data, {start} to {end}")
-        write_demo_data(workspace.exports, start, end, _DEMO_ORDERS, _DEMO_SEED)
     return start, end
 
 
@@ -104,8 +113,7 @@ def _build(
     workspace: Workspace,
     servers: Servers,
     interrupts: Interrupts,
-    start: date,
-    end: date,
+    days: tuple[date | None, date | None],
     *,
     everything: bool,
     console: Console,
@@ -113,6 +121,9 @@ def _build(
     """Plan and build; return None where there was nothing to build."""
     with DagsterInstance.get() as instance, LocalDaemon.over(instance, servers.workspace_file) as daemon:
         job = MainJob(workspace, instance, daemon, servers.url)
+        start, end = _days(workspace, *days, tables=job.tables())
+        if days[1] is not None and end < days[1]:
+            console.print(f"{days[1]} is not over yet: building up to {end}")
         plan = job.plan(start, end, everything=everything)
         if not plan.size:
             console.print(f"{start} to {end}: everything is fresh")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
-from dagster import AssetKey, TimeWindow, TimeWindowPartitionsDefinition
+from dagster import AssetKey, TimeWindow, TimeWindowPartitionMapping, TimeWindowPartitionsDefinition
 
 from headrace.local_dagster.daemon import AssetNode
 
@@ -62,9 +62,10 @@ def plan_build(
     """Return what has to be built so that the days from `first` to `last` are complete and fresh.
 
     A partition is built when it is missing, when its export file or its code changed, when its last build failed a
-    check, or when an upstream partition that its window overlaps is newer or is built too. A view holds no data: its
-    children look through it at the data, and it is built when it is missing or changed itself, or stands between two
-    that are built. What it shows changes with its code: its children are older than that until they are built again.
+    check, or when an upstream partition that it reads is newer or is built too: one that its window overlaps, or an
+    earlier one that it looks back at by its partition mapping. A view holds no data: its children look through it at
+    the data, and it is built when it is missing or changed itself, or stands between two that are built. What it shows
+    changes with its code: its children are older than that until they are built again.
 
     Args:
         nodes: the assets, parents before children.
@@ -101,7 +102,7 @@ def plan_build(
                 or other_code
                 or key in known.failed
                 or (source is not None and source != known.sources.get(key))
-                or any(change.reaches(_bounds(node, key), before) for change in changed)
+                or any(change.reaches(_read(node, key, change.parent), before) for change in changed)
             ):
                 keys.append(key)
         if keys:
@@ -118,6 +119,7 @@ class _Changes:
     """The partitions of a parent, as windows of time, with when they changed; for questions of its children."""
 
     def __init__(self, parent: AssetNode, planned: Iterable[Partition], changed: Mapping[Partition, int]) -> None:
+        self.parent = parent.key
         self._planned = sorted(_bounds(parent, key) for key in planned)
         self._built = sorted((*_bounds(parent, key), storage_id) for key, storage_id in changed.items())
 
@@ -137,6 +139,29 @@ def _bounds(node: AssetNode, key: Partition) -> tuple[datetime, datetime]:
         return _ALWAYS
     window = node.partitions_def.time_window_for_partition_key(key)
     return window.start, window.end
+
+
+def _read(node: AssetNode, key: Partition, parent: AssetKey) -> tuple[datetime, datetime]:
+    """Return the window of a parent that a partition reads: its own, moved by the offsets of its mapping.
+
+    Dagster counts the offsets in partitions of the parent, and takes none between different grains:
+    https://docs.dagster.io/api/dagster/partitions#dagster.TimeWindowPartitionMapping
+    """
+    start, end = _bounds(node, key)
+    mapping, definition = node.mappings.get(parent), node.partitions_def
+    if (
+        key is None
+        or not isinstance(mapping, TimeWindowPartitionMapping)
+        or not isinstance(definition, TimeWindowPartitionsDefinition)
+    ):
+        return start, end
+    for _ in range(-mapping.start_offset):
+        earlier = definition.get_prev_partition_window(start, respect_bounds=False)
+        start = earlier.start if earlier else start
+    for _ in range(mapping.end_offset):
+        later = definition.get_next_partition_window(end, respect_bounds=False)
+        end = later.end if later else end
+    return start, end
 
 
 def _partitions(node: AssetNode, days: TimeWindow) -> Sequence[Partition]:
