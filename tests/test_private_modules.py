@@ -1,0 +1,57 @@
+"""Which private modules of Dagster and dbt are used: each in one adapter, whose own test fails when it moves."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PRIVATE = re.compile(r"(?:dagster|dagster_\w+|dbt)(?:\.\w+)*?\._\w+(?:\.\w+)*")
+
+HEADRACE = "packages/headrace/src/headrace"
+ADAPTERS = {
+    # What a run launcher of one's own needs.
+    f"{HEADRACE}/deployed/launcher.py": {"dagster._core.launcher"},
+    # How Dagster's launchers for containers begin a run.
+    f"{HEADRACE}/deployed/forked_launcher.py": {
+        "dagster._cli.api",
+        "dagster._core.events",
+        "dagster._core.launcher",
+        "dagster._grpc.types",
+    },
+    # What a run imports besides the definitions; what is not there is left out.
+    f"{HEADRACE}/deployed/preloaded_locations.py": {
+        "dagster._cli.api",
+        "dagster._core.storage.event_log",
+        "dagster._core.storage.runs",
+        "dagster._core.storage.schedules",
+    },
+    # The daemons, ticked by `headrace run`.
+    f"{HEADRACE}/local_dagster/daemon.py": {
+        "dagster._core.workspace.context",
+        "dagster._core.workspace.load_target",
+        "dagster._daemon.backfill",
+        "dagster._daemon.run_coordinator",
+    },
+}
+
+
+def test_private_modules_are_used_by_these_adapters_alone() -> None:
+    files = [*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("projects/*/src/**/*.py"), *ROOT.glob("bench/*.py")]
+    assert len(files) > 150
+    found = {file.relative_to(ROOT).as_posix(): set(_private(file)) for file in files}
+    assert {file: modules for file, modules in found.items() if modules} == ADAPTERS
+
+
+def _private(file: Path) -> Iterator[str]:
+    """Yield the private modules that a file imports or names in a string."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            named = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            named = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = [node.value]
+        else:
+            continue
+        yield from (name for name in named if PRIVATE.fullmatch(name))
