@@ -11,6 +11,7 @@ from dagster import AssetKey, AssetSpec, BetaWarning, CodeReferencesMetadataValu
 
 from dagster_dbt_common.errors import config_error
 from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
+from dagster_dbt_common.project.node_config import dagster_meta
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,8 +75,7 @@ def source_specs(
 
 
 def _is_external(props: Mapping[str, Any]) -> bool:
-    meta = props.get("config", {}).get("meta") or props.get("meta") or {}
-    choice = (meta.get("dagster") or {}).get("external", True)
+    choice = dagster_meta(props).get("external", True)
     if not isinstance(choice, bool):
         raise config_error(props, "meta.dagster.external", f"{choice!r} is neither true nor false")
     return choice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from dagster_dbt.asset_utils import get_upstream_unique_ids
@@ -73,20 +73,9 @@ class _Ancestors:
 
     def _depths(self) -> Mapping[str, int]:
         """Return the length of the longest path to each node."""
-        missing = {unique_id: len(parents) for unique_id, parents in self._parents.items()}
-        children: dict[str, list[str]] = defaultdict(list)
-        for unique_id, parents in self._parents.items():
-            for parent in parents:
-                children[parent].append(unique_id)
-        depths = dict.fromkeys(self._parents, 0)
-        ready = [unique_id for unique_id, count in missing.items() if count == 0]
-        while ready:
-            current = ready.pop()
-            for child in children[current]:
-                depths[child] = max(depths[child], depths[current] + 1)
-                missing[child] -= 1
-                if missing[child] == 0:
-                    ready.append(child)
+        depths: dict[str, int] = {}
+        for unique_id in TopologicalSorter(self._parents).static_order():
+            depths[unique_id] = max((depths[parent] + 1 for parent in self._parents[unique_id]), default=0)
         return depths
 
 

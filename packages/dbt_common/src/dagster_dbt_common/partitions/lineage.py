@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from dagster_dbt.asset_utils import get_upstream_unique_ids
@@ -66,17 +67,8 @@ class Lineage:
     @cached_property
     def order(self) -> Sequence[str]:
         """Return the assets, each after what it is made from."""
-        done: dict[str, None] = {}
-        for start in self._parents:
-            stack = [(start, False)]
-            while stack:
-                unique_id, parents_done = stack.pop()
-                if parents_done:
-                    done[unique_id] = None
-                elif unique_id not in done and unique_id in self._parents:
-                    stack.append((unique_id, True))
-                    stack.extend((parent, False) for parent in self._parents[unique_id])
-        return list(done)
+        graph = {each: [above for above in parents if above in self] for each, parents in self._parents.items()}
+        return list(TopologicalSorter(graph).static_order())
 
     def _through_views(self, unique_id: str) -> Iterator[str]:
         seen = set()

@@ -8,8 +8,9 @@ project, also when one model of 2,000 is to run. Adapter of dbt's internal manif
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -117,21 +118,16 @@ class ParsedManifest:
                         waiting.append(parent)
         return needed
 
-    def _upwards(self, chosen: Iterable[str]) -> Iterator[str]:
-        """Yield the nodes and all that they are built from, parents before children."""
-        done: set[str] = set()
-        for start in chosen:
-            stack = [(start, False)]
-            while stack:
-                unique_id, parents_done = stack.pop()
-                if unique_id in done:
-                    continue
-                if parents_done:
-                    done.add(unique_id)
-                    yield unique_id
-                else:
-                    stack.append((unique_id, True))
-                    stack.extend((parent, False) for parent in self._parents[unique_id] if parent not in done)
+    def _upwards(self, chosen: Iterable[str]) -> Iterable[str]:
+        """Return the nodes and all that they are built from, parents before children."""
+        graph: dict[str, Sequence[str]] = {}
+        waiting = list(chosen)
+        while waiting:
+            unique_id = waiting.pop()
+            if unique_id not in graph:
+                graph[unique_id] = self._parents[unique_id]
+                waiting.extend(graph[unique_id])
+        return TopologicalSorter(graph).static_order()
 
     def _hydrate(self, unique_ids: Collection[str]) -> Iterator[tuple[str, Any]]:
         missing = {uid: self._content["nodes"][uid] for uid in unique_ids if uid not in self._nodes}
