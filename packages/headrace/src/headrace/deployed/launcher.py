@@ -16,6 +16,8 @@ from pathlib import Path
 from dagster import DagsterEventType, DagsterRun, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
+from headrace.deployed.leftovers import end_leftovers
+
 _PROC = Path("/proc")
 _SLACK_SECONDS = 5.0
 
@@ -29,13 +31,14 @@ class LocalRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Say whether the process of a started run lives."""
+        """Say whether the process of a started run lives; where it does not, end what is left of it."""
         worker = self._worker(run.run_id)
         if worker is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it has not said yet what its process is")
         pid, said_at = worker
         if _lives(pid, said_at):
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(pid))
+        end_leftovers(self._instance, run.run_id)
         return CheckRunHealthResult(WorkerStatus.FAILED, f"its process, {pid}, is gone: it was killed")
 
     def terminate(self, run_id: str) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
+from headrace.deployed.leftovers import end_leftovers
+
 _WITH_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
 
@@ -34,6 +36,7 @@ class DeadRuns:
             if pid and not Path("/proc", str(pid)).exists() and Path("/proc").is_dir():
                 # A run that ended well meanwhile has said so before its process went.
                 now = self._instance.get_run_by_id(run.run_id)
+                end_leftovers(self._instance, run.run_id)
                 if now is not None and not now.is_finished:
                     self._instance.report_run_failed(now, f"its process, {pid}, is gone: it was killed")
         storage = self._instance.event_log_storage
