@@ -1,5 +1,7 @@
 """Runs that are forks: what they are forks of, how they end, and where the launcher stays Dagster's own."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal
@@ -7,10 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -18,6 +20,11 @@ from dagster import DagsterInstance, DagsterRunStatus
 
 from headrace.local_dagster.dead_runs import DeadRuns
 from headrace.local_dagster.storage import create_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import KillingTail
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -30,6 +37,7 @@ run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordi
 """
 LOCATION = """
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -41,6 +49,8 @@ HERE = Path(__file__).parent
 
 @dg.op
 def works():
+    if (HERE / "program").exists():
+        subprocess.Popen(["/bin/sleep", "3600"])
     (HERE / "run").write_text(f"{os.getpid()} {os.getppid()} {os.getsid(0)}")
     for _ in range(600 if (HERE / "slow").exists() else 1):
         time.sleep(0.1)
@@ -140,6 +150,17 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def of_session(number: int) -> list[str]:
+    """Return the command lines of the processes of a session; one that is dead, and not yet waited for, has none."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if command and os.getsid(int(process.name)) == number:
+                found.append(command)
+    return found
+
+
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
@@ -189,6 +210,37 @@ def test_a_fork_is_terminated_as_any_run(served: Served) -> None:
         (run,) = instance.get_runs()
         assert instance.run_launcher.terminate(run.run_id)
     assert only_status() is DagsterRunStatus.CANCELED
+
+
+def test_nothing_outlives_a_fork_that_is_killed(served: Served) -> None:
+    (served.home / "slow").touch()
+    (served.home / "program").touch()
+    with served.launching(**served.forking), DagsterInstance.get() as instance:
+        pid, _, session = served.run()
+        commands = " ".join(of_session(session))
+        assert all(started in commands for started in ("tail -F", "watch_orphans.py", "/bin/sleep 3600"))
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not of_session(session))
+        DeadRuns(instance).mend()
+    assert only_status() is DagsterRunStatus.FAILURE
+
+
+def test_nothing_outlives_a_fork_that_ends(served: Served) -> None:
+    (served.home / "program").touch()
+    with served.launching(**served.forking):
+        _, _, session = served.run()
+    wait_until(lambda: not of_session(session))
+    assert only_status() is DagsterRunStatus.SUCCESS
+
+
+def test_nothing_outlives_a_fork_that_is_killed_while_it_starts_to_copy_its_output(
+    served: Served, killing_tail: KillingTail
+) -> None:
+    with served.launching(PATH=killing_tail.path, **served.forking), DagsterInstance.get() as instance:
+        wait_until(killing_tail.has_started)
+        wait_until(lambda: not killing_tail.lives())
+        DeadRuns(instance).mend()
+    assert only_status() is DagsterRunStatus.FAILURE
 
 
 def test_a_fork_that_is_killed_before_its_first_word_is_found(served: Served) -> None:

@@ -24,6 +24,7 @@ from dagster._core.launcher import LaunchRunContext
 from dagster._grpc.types import ExecuteRunArgs
 
 from headrace.deployed.launcher import LocalRunLauncher
+from headrace.deployed.leftovers import guard_group
 
 LOCATIONS = "HEADRACE_PRELOADED_LOCATIONS"
 """The environment variable with the locations whose runs are forked, as JSON: the module of each, null for a file."""
@@ -85,6 +86,8 @@ def _execute(arguments: str, log: str) -> None:
 
     # A Ctrl-C at the terminal is the command's to answer.
     os.setsid()
+    # Before anything of the run: nothing that it starts outlives it.
+    guard_group()
     with Path(log).open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)

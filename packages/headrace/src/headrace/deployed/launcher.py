@@ -14,6 +14,7 @@ import signal
 from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
+from headrace.deployed.leftovers import end_leftovers
 from headrace.deployed.run_process import RunProcess
 
 
@@ -26,12 +27,13 @@ class LocalRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Say whether the process of a started run lives."""
+        """Say whether the process of a started run lives; where it does not, end what is left of it."""
         process = RunProcess.of(self._instance, run.run_id)
         if process is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it has not said yet what its process is")
         if process.lives():
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(process.pid))
+        end_leftovers(self._instance, run.run_id)
         return CheckRunHealthResult(WorkerStatus.FAILED, process.end)
 
     def terminate(self, run_id: str) -> bool:

@@ -6,6 +6,7 @@ run would stay STARTED for ever, and hold the slot of its pool: no other run of 
 
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
+from headrace.deployed.leftovers import end_leftovers
 from headrace.deployed.run_process import RunProcess
 
 _WITH_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
@@ -34,6 +35,7 @@ class DeadRuns:
             if process and not process.lives():
                 # A run that ended well meanwhile has said so before its process went.
                 now = self._instance.get_run_by_id(run.run_id)
+                end_leftovers(self._instance, run.run_id)
                 if now is not None and not now.is_finished:
                     self._instance.report_run_failed(now, process.end)
         storage = self._instance.event_log_storage
