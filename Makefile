@@ -37,9 +37,14 @@ dev: install ## The Dagster UI with all code locations, reloading as you edit (d
 	@eval "$$($(RUN) headrace init)" && $(RUN) dg dev --use-active-venv $(ARGS)
 
 .PHONY: test
-test: install ## All tests (HEADRACE_THOROUGH=1: with the numbers of the nightly job)
+test: install browser ## All tests (HEADRACE_THOROUGH=1: with the numbers of the nightly job)
 	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
 	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder tests packages projects bench
+
+.PHONY: browser
+browser:
+	@# Where there is none, pytest says that it leaves the browser tests out.
+	@.ci/install-chromium 2>/dev/null || true
 
 .PHONY: test-fast
 test-fast: install ## The tests that start no servers and run no dbt

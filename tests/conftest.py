@@ -113,7 +113,7 @@ class Shop:
         What its runs were forked from sees that end, and ends by itself a moment later; so does what carries the output
         of a run that was killed.
         """
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
         return found

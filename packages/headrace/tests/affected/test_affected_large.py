@@ -59,7 +59,7 @@ def seconds(repo: Monorepo, *arguments: str) -> tuple[float, str]:
     return time.monotonic() - began, done.stdout
 
 
-def test_a_large_workspace_takes_seconds(large: Monorepo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_large_workspace(large: Monorepo, record_property: Callable[[str, object], None]) -> None:
     taken = {}
     large.write("packages/member-000/src/member_000/module_1.py", "rows = 2\n")
     large.commit()
@@ -74,7 +74,5 @@ def test_a_large_workspace_takes_seconds(large: Monorepo, capsys: pytest.Capture
     large.commit()
     taken["a bump"], output = seconds(large)
     assert 50 < output.count("\n  member-") <= MEMBERS
-    with capsys.disabled():
-        measured = ", ".join(f"{what} {took:.2f} s" for what, took in taken.items())
-        print(f"\nheadrace affected, {MEMBERS} members and {MODELS} models: {measured}")  # noqa: T201 - a measurement
-    assert max(taken.values()) < 10
+    measured = ", ".join(f"{what} {took:.2f} s" for what, took in taken.items())
+    record_property("measured", f"headrace affected, {MEMBERS} members and {MODELS} models: {measured}")

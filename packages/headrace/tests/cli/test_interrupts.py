@@ -114,7 +114,6 @@ def test_a_signal_at_any_time_interrupts_once() -> None:
 
 def test_a_wait_ends_with_the_signal() -> None:
     command = f"import os, time; time.sleep(0.2); os.kill({os.getpid()}, {int(signal.SIGINT)})"
-    began = time.monotonic()
 
     def work(interrupts: Interrupts) -> None:
         sender = subprocess.Popen([sys.executable, "-c", command])
@@ -123,8 +122,8 @@ def test_a_wait_ends_with_the_signal() -> None:
         finally:
             sender.wait()
 
+    # It ends before the test's own limit.
     interrupted(work)
-    assert time.monotonic() - began < 1800
 
 
 def test_what_the_process_ignores_stays_ignored_and_handlers_are_as_before() -> None:

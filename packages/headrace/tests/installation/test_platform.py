@@ -79,7 +79,7 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all_and_sa
     before = [row["pid"] for row in platform.status()]
     pid = int((platform.folder / "run/supervisord.pid").read_text())
     os.kill(pid, signal.SIGKILL)
-    platform.wait_until(lambda: not any(Path(f"/proc/{one}").exists() for one in before), 10)
+    platform.wait_until(lambda: not any(Path(f"/proc/{one}").exists() for one in before))
     again = platform.start("up")
     try:
         platform.wait_until(lambda: platform.call("status").returncode == 0)
@@ -90,7 +90,7 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_one_starts_all_and_sa
         os.kill(server, signal.SIGSTOP)
         try:
             again.send_signal(signal.SIGTERM)
-            platform.wait_until(lambda: "is stopping, after the runs in flight" in platform.call("status").stderr, 20)
+            platform.wait_until(lambda: "is stopping, after the runs in flight" in platform.call("status").stderr)
         finally:
             os.kill(server, signal.SIGCONT)
     finally:
