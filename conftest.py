@@ -57,7 +57,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Give a slow test, which starts servers or runs dbt, five minutes: beside busy neighbours it takes thrice as long."""
+    """Give a slow test, which starts servers or runs dbt, five minutes: on a busy machine it takes thrice as long."""
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
