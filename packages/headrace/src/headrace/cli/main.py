@@ -10,6 +10,7 @@ _COMMANDS = {
     "contract": ("headrace.contracts.command", "contract"),
     "dbt": ("headrace.dbt_ci.command", "dbt"),
     "demo-data": ("headrace.demo.command", "demo_data"),
+    "doctor": ("headrace.doctor.command", "doctor"),
     "init": ("headrace.local_dagster.init", "init"),
     "release": ("headrace.releases.command", "release"),
     "run": ("headrace.main_job.command", "run"),
