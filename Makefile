@@ -70,17 +70,20 @@ bench: install ## Measure a partition against stock dagster-dbt, dbt and SQL alo
 	@$(RUN) python -m bench --json $(STATE)/bench.json --markdown $(ARGS)
 
 .PHONY: check
-check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, and the contracts between locations
-	@$(RUN) ruff check --quiet
-	@$(RUN) ruff format --check --quiet
+check: check-fast ## Lint, format, types, SQL, dbt's own warnings, workflows, and the contracts between locations
 	@$(RUN) mypy packages/*/src projects/*/src bench
-	@$(RUN) hadolint deploy/images/Dockerfile
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) sqlfluff lint --disable-progress-bar models tests
 	@cd dbt && HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=:memory: $(RUN) dbt --quiet --warn-error parse \
 		--show-all-deprecations --no-partial-parse --target-path $(STATE)/check --log-path $(STATE)/check
+	@$(RUN) headrace contract check
+
+.PHONY: check-fast
+check-fast: install ## The part of `check` that takes seconds: lint, format, workflows, images
+	@$(RUN) ruff check --quiet
+	@$(RUN) ruff format --check --quiet
+	@$(RUN) hadolint deploy/images/Dockerfile
 	@$(RUN) actionlint
 	@$(RUN) zizmor --offline --quiet .github
-	@$(RUN) headrace contract check
 
 .PHONY: format
 format: install ## Format Python and SQL, and mend what the linters can

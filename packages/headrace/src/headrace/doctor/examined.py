@@ -103,12 +103,12 @@ class Examined:
         found: dict[Path, Location] = {}
         said = os.environ.get("HEADRACE_DBT_PROJECT")
         for folder, tool in self._members():
-            module = _table(tool, "dg", "project").get("root_module")
+            module = table(tool, "dg", "project").get("root_module")
             location = next((each for each in self.locations if each.module.split(".")[0] == module), None)
             if location is None:
                 continue
             projects = list(_projects_in(folder))
-            for pattern in _table(tool, "headrace").get("owns", ()):
+            for pattern in table(tool, "headrace").get("owns", ()):
                 if str(pattern).endswith("/**") and (inside := self.root / str(pattern)[:-3]).is_dir():
                     projects += _projects_in(inside)
             for project in projects:
@@ -118,20 +118,21 @@ class Examined:
 
     def _members(self) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         """Yield the folder of each member of the uv workspace, and the table `tool` of its `pyproject.toml`."""
-        for pattern in _table(self.pyproject, "tool", "uv", "workspace").get("members", ()):
+        for pattern in table(self.pyproject, "tool", "uv", "workspace").get("members", ()):
             for file in sorted(self.root.glob(f"{pattern}/pyproject.toml")):
                 try:
                     content = tomllib.loads(file.read_text(encoding="utf-8"))
                 except (OSError, ValueError):
                     continue  # uv says it, where the packages are checked
-                yield file.parent, _table(content, "tool")
+                yield file.parent, table(content, "tool")
 
 
 def _broken(message: str) -> Finding:
     return Finding("workspace", "wrong", one_line(message), "correct it: what depends on it is not checked")
 
 
-def _table(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+def table(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """Return the table of these nested names; an empty one where there is none."""
     for name in names:
         inner = content.get(name)
         content = inner if isinstance(inner, dict) else {}

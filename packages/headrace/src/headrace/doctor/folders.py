@@ -1,5 +1,6 @@
 """The folders of the state: free space, and whether they can be written."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -68,5 +69,5 @@ def check_writing(workspace: Workspace, folders: Mapping[str, Path]) -> Iterator
 
 
 def _nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest above it that exists."""
-    return next(each for each in (folder, *folder.parents) if each.exists())
+    """Return the folder, or the nearest above it that this user can see."""
+    return next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110 - Path's may raise

@@ -1,9 +1,11 @@
 """Who holds a lock: asked of the kernel, since a lock file that merely exists is not held.
 
-`filelock` locks by flock(2) and DuckDB by fcntl(2); both end with their process. Format: proc_locks(5), proc(5).
+`filelock` locks by flock(2), and DuckDB by fcntl(2). Format: proc_locks(5), proc(5).
 """
 
+import fcntl
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from headrace.doctor.finding import Finding
 
 _PROC = Path("/proc")
 _LOCKS = _PROC / "locks"
+_FLOCK = "hhqqi"
+"""`struct flock` of Linux on 64 bits: type, whence, start, length, pid."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,24 @@ def holders_of(file: Path) -> Sequence[Holder]:
         # On overlayfs and btrfs the two devices differ: then the process must have the file open.
         if int(where[2]) == status.st_ino and (same or _has_open(pid, status)):
             pids.add(pid)
-    living = {pid for pid in pids if pid > 0 and psutil.pid_exists(pid)}
-    if pids and not living:
-        # A lock of flock(2) stays with the children of a process that is gone.
-        living = {pid for pid in psutil.pids() if pid != os.getpid() and _has_open(pid, status)}
-    return [_holder(pid) for pid in sorted(living)] or ([Holder(0, "", suspended=False)] if pids else [])
+    found = [_holder(pid) for pid in sorted(pids) if psutil.pid_exists(pid)]
+    if found or not _is_locked(file):
+        return found
+    # The list leaves out a holder that is gone, whose children keep a lock of flock(2), and one of another container.
+    openers = [_holder(pid) for pid in psutil.pids() if pid != os.getpid() and _has_open(pid, status)]
+    return openers or [Holder(0, "", suspended=False)]
+
+
+def _is_locked(file: Path) -> bool:
+    """Return whether anybody holds a lock; that of flock(2) cannot be asked for without holding it for a moment."""
+    with file.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        answer = struct.unpack(_FLOCK, fcntl.fcntl(opened, fcntl.F_GETLK, asked))
+        return bool(answer[0] != fcntl.F_UNLCK)
 
 
 def _has_open(pid: int, status: os.stat_result) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from headrace.doctor.examined import Examined
+from headrace.doctor.examined import Examined, table
 from headrace.doctor.finding import Finding, one_line
 
 _SCRIPT = Path(__file__).with_name("packages_script.py")
@@ -114,8 +114,7 @@ def _misfits(environment: Environment) -> list[str]:
 
 def _constraints(examined: Examined) -> Sequence[Requirement]:
     found = []
-    uv = examined.pyproject.get("tool", {}).get("uv", {})
-    for text in uv.get("constraint-dependencies", ()) if isinstance(uv, dict) else ():
+    for text in table(examined.pyproject, "tool", "uv").get("constraint-dependencies", ()):
         try:
             found.append(Requirement(str(text)))
         except InvalidRequirement:

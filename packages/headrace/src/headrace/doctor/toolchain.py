@@ -9,7 +9,7 @@ import click
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from headrace.doctor.examined import Examined
+from headrace.doctor.examined import Examined, table
 from headrace.doctor.finding import Finding, State
 from headrace.doctor.packages import Environment
 from headrace.tools.uv import Uv
@@ -17,7 +17,7 @@ from headrace.tools.uv import Uv
 
 def check_toolchain(examined: Examined, environments: list[Environment]) -> Iterator[Finding]:
     """Look at the Python of each environment, and at git and uv."""
-    wanted = str(examined.pyproject.get("project", {}).get("requires-python", ""))
+    wanted = str(table(examined.pyproject, "project").get("requires-python", ""))
     for environment in environments:
         yield _fits(
             "python", f"{environment.interpreter}: Python", environment.python, wanted, "install a Python of it"
@@ -27,7 +27,7 @@ def check_toolchain(examined: Examined, environments: list[Environment]) -> Iter
         yield Finding("git", "wrong", "git is not on PATH", "install it: Debian: apt install git")
     else:
         yield Finding("git", "ok", f"{git}: {_said(git, '--version')}")
-    wanted = str(examined.pyproject.get("tool", {}).get("uv", {}).get("required-version", ""))
+    wanted = str(table(examined.pyproject, "tool", "uv").get("required-version", ""))
     own = examined.root / ".headrace" / "uv" / "bin" / "uv"
     try:
         uv = own if own.is_file() else Uv.find().executable
