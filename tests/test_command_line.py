@@ -56,7 +56,7 @@ COMPLETED = {
     "headrace r": ["release", "run"],
     "headrace --v": ["--version"],
     "headrace release ro": ["rollback"],
-    "headrace release build --w": ["--wheelhouse"],
+    "headrace demo-data --rev": ["--revise"],
 }
 
 
