@@ -82,20 +82,22 @@ bench: install ## Measure a partition against stock dagster-dbt, dbt and SQL alo
 	@$(RUN) python -m bench --json $(STATE)/bench.json --markdown $(ARGS)
 
 .PHONY: check
-check: install ## Lint, format, types, SQL, dbt's own warnings, workflows, contracts, and the links of the docs
-	@$(RUN) ruff check --quiet
-	@$(RUN) ruff format --check --quiet
+check: check-fast ## Lint, format, types, SQL, dbt's own warnings, workflows, contracts, and the links of the docs
 	@$(RUN) mypy packages/*/src projects/*/src bench docs/site
 	@said=$$($(RUN) lint-imports --no-cache 2>&1) || { echo "$$said" >&2; exit 1; }
-	@$(RUN) hadolint deploy/images/Dockerfile
 	@$(EACH_DBT_PROJECT) $(RUN) sqlfluff lint --disable-progress-bar models tests || exit 1; done
 	@$(EACH_DBT_PROJECT) $(RUN) dbt --quiet --warn-error parse --show-all-deprecations --no-partial-parse \
 		--target-path $(STATE)/check/$$project --log-path $(STATE)/check/$$project || exit 1; done
+	@$(RUN) headrace contract check
+	@$(DOCS)
+
+.PHONY: check-fast
+check-fast: install ## The part of `check` that takes seconds: lint, format, workflows, images
+	@$(RUN) ruff check --quiet
+	@$(RUN) ruff format --check --quiet
+	@$(RUN) hadolint deploy/images/Dockerfile
 	@$(RUN) actionlint
 	@$(RUN) zizmor --offline --quiet .github
-	@$(RUN) headrace contract check
-
-	@$(DOCS)
 
 .PHONY: docs
 docs: install ## The documentation as a site, in .headrace/docs/index.html

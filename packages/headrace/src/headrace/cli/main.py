@@ -10,6 +10,7 @@ _COMMANDS = {
     "contract": ("headrace.contracts.command", "contract"),
     "dbt": ("headrace.dbt_ci.command", "dbt"),
     "demo-data": ("headrace.demo.command", "demo_data"),
+    "doctor": ("headrace.doctor.command", "doctor"),
     "init": ("headrace.local_dagster.init", "init"),
     "new": ("headrace.new.command", "new"),
     "release": ("headrace.releases.command", "release"),
