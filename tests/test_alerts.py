@@ -18,6 +18,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+# A daemon and two servers start, and a message takes some ticks of the daemon.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 BIN = Path(sys.executable).parent

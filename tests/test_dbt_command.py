@@ -8,6 +8,7 @@ import pytest
 
 from headrace.tools.dbt import BaseError, Dbt, Parse, read_manifest
 
+# dbt is started a dozen times, at several seconds each on a busy machine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 DBT = Path(sys.executable).parent / "dbt"

@@ -18,6 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import OpenShop
 
+# The main job loads a year (HEADRACE_THOROUGH), or 40 days, of what the generator makes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 FIRST = date(2018, 9, 1)

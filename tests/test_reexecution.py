@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import OpenShop, Shop
 
+# The first test builds a shop and serves it.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DAY = "2024-01-31"

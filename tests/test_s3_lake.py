@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import OpenShop
 
+# A whole main job, on an object store.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 DAY = "2024-01-31"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
     from tests.browser.conftest import Dev
 
+# The first test starts `make dev`; others wait for the daemon to load and build days, at its ticks of 30 s.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ORDERS, TWEETS = AssetKey(["raw", "orders"]), AssetKey(["raw", "tweets"])

@@ -257,7 +257,6 @@ def postgres(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.usefixtures("postgres")
 def test_dagster_takes_its_instance_with_a_real_postgres(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_bytes((DEPLOY / "dagster.yaml").read_bytes())

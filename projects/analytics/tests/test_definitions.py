@@ -11,7 +11,7 @@ import yaml
 
 from analytics.definitions import defs
 
-# Parses the dbt project once.
+# The first test parses the dbt project, without what an earlier parse has left.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[3]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from conftest import Monorepo
 
+# A workspace of 5,000 models is written, and uv locks it twice.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 HEADRACE = Path(sys.executable).parent / "headrace"

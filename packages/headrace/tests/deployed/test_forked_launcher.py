@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from conftest import KillingTail
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 # The command that launches a run is what a run queue's daemon is elsewhere.

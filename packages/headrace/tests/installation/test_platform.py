@@ -15,6 +15,7 @@ from installations import COMMAND, Host
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# A test installs several releases, with an environment each.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
