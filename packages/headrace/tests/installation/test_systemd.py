@@ -44,7 +44,7 @@ mutation { launchRun(executionParams: {selector: {
 RUNS = "{ runsOrError { ... on Runs { results { status } } } }"
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow("boots systemd, and waits for runs that drain"),
     pytest.mark.timeout(300),
     pytest.mark.skipif(os.getuid() != 0 or not SYSTEMD.exists(), reason="needs root, and systemd on the machine"),
 ]
