@@ -37,9 +37,9 @@ dev: install ## The Dagster UI with all code locations, reloading as you edit (d
 	@eval "$$($(RUN) headrace init)" && $(RUN) dg dev --use-active-venv $(ARGS)
 
 .PHONY: test
-test: install browser ## All tests (HEADRACE_THOROUGH=1: with the numbers of the nightly job)
-	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
-	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder tests packages projects bench
+test: browser test-fast ## All tests
+	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder --junitxml=$(STATE)/tests/slow.xml \
+		tests packages projects bench
 
 .PHONY: browser
 browser:
@@ -48,7 +48,15 @@ browser:
 
 .PHONY: test-fast
 test-fast: install ## The tests that start no servers and run no dbt
-	@$(PYTEST) -m "not slow" -n 2 --dist loadfile
+	@$(PYTEST) -m "not slow" -n 2 --dist loadfile --junitxml=$(STATE)/tests/fast.xml
+
+.PHONY: nightly
+nightly: export HEADRACE_THOROUGH := 1
+nightly: test ## All tests with their full numbers: each mutation, 20 kills, 400 histories, a year of jafgen
+
+.PHONY: slowest
+slowest: install ## The ten files of the last `make test` that took longest, and why
+	@$(RUN) python tests/slowest.py $(STATE)/tests
 
 .PHONY: mutants
 mutants: install ## All tests of each member while all files that do not touch it are broken, then deleted; takes hours

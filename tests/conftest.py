@@ -143,6 +143,11 @@ class Shop:
         return {name: {partition for _, partition, _ in events} for name, events in self.events(after=after).items()}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that say why they are slow: no worker is to be left with one at the end."""
+    items.sort(key=lambda item: not any(mark.args for mark in item.iter_markers("slow")))
+
+
 @pytest.fixture(scope="session")
 def open_shop() -> OpenShop:
     """Return a function that makes a shop without exports in a new folder."""

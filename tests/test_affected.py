@@ -14,7 +14,10 @@ import pytest
 
 from headrace.tools.uv_lock import Lock
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow("parses the dbt project at two revisions, and loads both locations, for each of ten changes"),
+    pytest.mark.timeout(600),
+]
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

@@ -16,7 +16,10 @@ from click.testing import CliRunner, Result
 
 from headrace.cli.main import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow("loads a location some thirty times, each time in a process of its own"),
+    pytest.mark.timeout(300),
+]
 
 ROOT = Path(__file__).parents[1]
 HEADRACE = Path(sys.executable).parent / "headrace"

@@ -18,7 +18,10 @@ import pytest
 
 from headrace.demo.export import write_demo_data
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow("a production of six days, and dbt's builds beside it for each change"),
+    pytest.mark.timeout(600),
+]
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

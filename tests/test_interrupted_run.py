@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import OpenShop, Shop
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow("six calls of `headrace run`, each with servers of its own"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture

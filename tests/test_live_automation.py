@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from tests.conftest import OpenShop, Shop
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow("waits for ticks of Dagster's daemon: a day takes two or three minutes to arrive"),
+    pytest.mark.timeout(900),
+]
 
 ROOT = Path(__file__).parents[1]
 # The new day is the last that the month lacks: a month waits for all of its days.

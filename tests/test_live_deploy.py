@@ -22,7 +22,10 @@ from typing import Any
 import pytest
 import requests
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow("builds four releases, installs them beside Postgres, and waits for runs of a minute"),
+    pytest.mark.timeout(600),
+]
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).parent / "headrace"

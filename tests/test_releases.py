@@ -21,7 +21,7 @@ COMMAND = Path(sys.executable).parent / "headrace"
 TOOLS = {"pytest", "ruff", "mypy", "sqlfluff", "uv", "dagster-dg-cli", "hatchling"}
 SECRET = "never-to-be-told"  # noqa: S105 - of nothing
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow("builds seven releases, each in an environment of its own"), pytest.mark.timeout(300)]
 
 
 def call(workspace: Path, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:

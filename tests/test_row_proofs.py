@@ -24,7 +24,7 @@ from analytics.definitions import defs as analytics_definitions
 from headrace.demo.export import revise_demo_day, write_demo_data
 from ingest.definitions import defs as ingest_definitions
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("a hundred builds by dbt in this process, and a full one to compare with for each proof")
 
 ROOT = Path(__file__).parents[1]
 MARTS = ("order_items", "orders", "customer_days", "store_hours", "store_months")

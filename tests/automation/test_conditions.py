@@ -12,7 +12,7 @@ from simulation import ITEMS, NAMES, ORDERS, World
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("evaluates the conditions of all assets at each tick")
 
 
 def named(world: World, start: int = 0) -> Sequence[str]:

@@ -15,7 +15,7 @@ from simulation import ITEMS, NAMES, ORDERS, Build, World
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("evaluates the conditions of all assets at each tick of a history")
 
 THOROUGH = bool(os.environ.get("HEADRACE_THOROUGH"))
 DAYS = 5

@@ -87,12 +87,17 @@ class Checkout:
                 (self.root / name).write_bytes(content)
                 (self.root / name).chmod(modes[name])
 
-    def touched(self, mutation: Mutation) -> Mapping[str, Collection[str]]:
-        """Return for each file the members that a change of it alone touches, as `headrace affected` says."""
+    def touched(self, mutation: Mutation, files: Sequence[str] | None = None) -> Mapping[str, Collection[str]]:
+        """Return for each file the members that a change of it alone touches, as `headrace affected` says.
+
+        Args:
+            mutation: the change.
+            files: the files; all of them where it is None.
+        """
         repository = Repository(self.root)
         base = repository.commit("HEAD")
         found = {}
-        for name in self.files:
+        for name in self.files if files is None else files:
             with self.changed([name], mutation):
                 found[name] = set(touched(Difference.between(repository, base, WORKING_TREE), tested=True))
         return found

@@ -2,9 +2,15 @@
 
 To break one file after the other and run all tests each time would take days. So it is turned round: for each member,
 all files whose change does not touch it are broken at once, and its tests have to pass.
+
+A quarter of the files and two of the members are chosen where `HEADRACE_THOROUGH` is not set: others for each revision,
+the same ones for the same revision.
 """
 
+import os
+import random
 import statistics
+import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +22,29 @@ from mutations import is_broken, mutated
 
 from headrace.tools.uv_lock import Lock
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = [
+    pytest.mark.slow("installs two members alone, and runs their fast tests on a copy in which files are broken"),
+    pytest.mark.timeout(7200),
+]
 
 ROOT = Path(__file__).parents[2]
 MEMBERS: Mapping[str, str] = Lock((ROOT / "uv.lock").read_text()).members
 MUTATIONS: Mapping[str, Mutation] = {"broken": mutated, "deleted": deleted}
+_STAGED = subprocess.run(["git", "ls-files", "--stage"], check=False, cwd=ROOT, capture_output=True).stdout  # noqa: S607
 Answers = dict[str, Mapping[str, Collection[str]]]
 """For each kind of change and each file the members that it touches."""
+
+
+def chosen(everything: Sequence[str], number: int, config: pytest.Config) -> Sequence[str]:
+    """Return a number of these, by what is staged; all of them where that is asked for."""
+    if os.environ.get("HEADRACE_THOROUGH") or every_test(config):
+        return everything
+    return sorted(random.Random(_STAGED).sample(everything, number))  # noqa: S311 - a choice, not a secret
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "member" in metafunc.fixturenames:
+        metafunc.parametrize("member", chosen([*MEMBERS], 2, metafunc.config))
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +67,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def answers(checkout: Checkout, pytestconfig: pytest.Config) -> Answers:
     kinds = MUTATIONS if every_test(pytestconfig) else ["broken"]
-    return {kind: checkout.touched(MUTATIONS[kind]) for kind in kinds}
+    files = chosen(checkout.files, len(checkout.files) // 4, pytestconfig)
+    return {kind: checkout.touched(MUTATIONS[kind], files) for kind in kinds}
 
 
 def every_test(config: pytest.Config) -> bool:
@@ -79,7 +102,6 @@ def misses(
     return guilty(files, fails)
 
 
-@pytest.mark.parametrize("member", MEMBERS)
 def test_no_test_fails_by_what_does_not_touch_its_member(
     *,
     member: str,
@@ -95,9 +117,9 @@ def test_no_test_fails_by_what_does_not_touch_its_member(
     folder = MEMBERS[member]
     own = [name for name in checkout.files if name.startswith(f"{folder}/src/") and name.endswith("__init__.py")]
     for kind, touched in answers.items():
-        files = [name for name in checkout.files if member not in touched[name]]
+        files = [name for name, members in touched.items() if member not in members]
         with capsys.disabled():
-            print(f"\n{member}: {len(files)} of {len(checkout.files)} files {kind} at once")  # noqa: T201 - a measurement
+            print(f"\n{member}: {len(files)} of {len(touched)} files {kind} at once")  # noqa: T201 - a measurement
         found = misses(checkout, member, python, *options, notes=tmp_path / kind, mutation=MUTATIONS[kind], files=files)
         assert not found, f"{member}: its tests fail by a change that is said not to touch it: {found}"
     # Its tests read the checkout, and not the workspace that the copy is of.
@@ -106,16 +128,14 @@ def test_no_test_fails_by_what_does_not_touch_its_member(
         assert not own or not has_tests or not checkout.tested(member, python, tmp_path / "own", "-x", *options).passed
 
 
-def test_most_changes_of_one_file_touch_few_members(
-    checkout: Checkout, answers: Answers, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_most_changes_of_one_file_touch_few_members(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, touched in answers.items():
         shares = [len(members) / len(MEMBERS) for members in touched.values()]
         everyone = sum(share == 1 for share in shares)
         median, mean = statistics.median(shares), statistics.mean(shares)
         with capsys.disabled():
             print(  # noqa: T201 - a measurement
-                f"\n{len(checkout.files)} files, each {kind} alone: they touch {median:.0%} of {len(MEMBERS)} members "
+                f"\n{len(touched)} files, each {kind} alone: they touch {median:.0%} of {len(MEMBERS)} members "
                 f"in the median and {mean:.0%} in the mean; {everyone} touch all"
             )
         assert median < 0.5

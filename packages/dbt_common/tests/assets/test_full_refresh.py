@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Each test parses a project of its own.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("parses a dbt project before and after each change of a column")
 
 TODAY = datetime.now(UTC).date()
 DAYS = [(TODAY - timedelta(days=days)).isoformat() for days in range(5, 0, -1)]

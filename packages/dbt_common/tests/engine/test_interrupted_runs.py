@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from conftest import Minimal
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("kills runs in processes of their own")
 
 
 def wait_for(text: str, output: IO[str]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from conftest import OpenWholesale, Wholesale
 
 # One run has the events of a month.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("builds a month of a project of 40 models, by groups and by dbt itself")
 
 # The first and the last instant are a month's first and a Monday: no window cuts a partition of any grain. dbt cuts
 # the event times to its batches, so the sensors' first day is a month of invoices.

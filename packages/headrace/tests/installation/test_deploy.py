@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from installations import Host
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow("thirty deploys, of which each starts a code server"), pytest.mark.timeout(300)]
 
 READER = """
 import dagster as dg

@@ -37,7 +37,7 @@ DROP_IN = "[Unit]\nDefaultDependencies=no\n[Service]\nUser=root\n"
 UNIT = "headrace-supervisor.service"
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow("boots systemd, and waits for runs that drain"),
     pytest.mark.timeout(300),
     pytest.mark.skipif(os.getuid() != 0 or not SYSTEMD.exists(), reason="needs root, and systemd on the machine"),
 ]
