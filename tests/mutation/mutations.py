@@ -1,5 +1,6 @@
 """Mutations that break a file, each after its kind."""
 
+import json
 import re
 from pathlib import PurePosixPath
 
@@ -42,7 +43,7 @@ def mutated(path: str, content: bytes) -> bytes:
 def is_broken(path: str, content: bytes) -> bool:
     """Return whether what reads such a file fails on it, or reads nothing any more of what was in it."""
     suffix = PurePosixPath(path).suffix
-    if suffix in (".py", ".yml", ".yaml"):
+    if suffix in (".json", ".py", ".yml", ".yaml"):
         return _fails(suffix, content)
     signs = {
         ".sql": content.count(b"{%") != content.count(b"%}"),
@@ -56,9 +57,11 @@ def _fails(suffix: str, content: bytes) -> bool:
     try:
         if suffix == ".py":
             exec(content, {})  # noqa: S102 - a file of one line
+        elif suffix == ".json":
+            json.loads(content)
         else:
             yaml.safe_load(content)
-    except (RuntimeError, yaml.YAMLError):
+    except (RuntimeError, json.JSONDecodeError, yaml.YAMLError):
         return True
     return False
 
