@@ -80,6 +80,19 @@ def test_a_terminated_run_leaves_no_process(interrupted: tuple[Shop, subprocess.
     interrupt(process, shop, signal.SIGTERM)
 
 
+def test_nothing_outlives_a_killed_command_but_the_run_in_flight_which_ends(
+    interrupted: tuple[Shop, subprocess.Popen[str]],
+) -> None:
+    shop, process = interrupted
+    deadline = time.monotonic() + 120
+    while not workers(shop):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    assert shop.left() == []
+
+
 def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
     interrupted: tuple[Shop, subprocess.Popen[str]],
 ) -> None:

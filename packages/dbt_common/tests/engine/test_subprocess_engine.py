@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import dagster as dg
     from conftest import Minimal
 
-pytestmark = pytest.mark.slow
+# dbt is started anew for each group of a run, and once more for its version.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 DAILY = ("events_daily", "large_events", "slow_events", "store_days")
 

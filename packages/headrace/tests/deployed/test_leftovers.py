@@ -9,9 +9,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import psutil
 import pytest
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
+from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 
 from headrace.deployed.launcher import LocalRunLauncher
@@ -126,6 +128,18 @@ def test_a_step_of_a_killed_run_ends_with_what_it_started(tmp_path: Path, instan
         assert isinstance(launcher, LocalRunLauncher)
         assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
     wait_until(lambda: not any(map(is_there, left)))
+
+
+def test_a_run_that_was_asked_to_end_and_is_gone_is_canceled(instance: DagsterInstance) -> None:
+    run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job(), status=DagsterRunStatus.STARTED)
+    with subprocess.Popen(["/bin/true"]) as gone:
+        gone.wait()
+    instance.report_engine_event("It is a process.", run, EngineEventData.in_process(gone.pid))
+    instance.report_run_canceling(run)
+    DeadRuns(instance).mend()
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended is not None
+    assert ended.status is DagsterRunStatus.CANCELED
 
 
 def test_a_run_that_never_was_leaves_nothing(instance: DagsterInstance) -> None:

@@ -26,6 +26,8 @@ class DeadRuns:
     def mend(self, tags: dict[str, str] | None = None) -> None:
         """Fail the runs whose process was started and is gone, and free the pool slots of all runs that have ended.
 
+        One that was asked to end is canceled: it may have ended just before.
+
         Args:
             tags: only runs with these tags are looked at; all by default.
         """
@@ -36,7 +38,9 @@ class DeadRuns:
                 # A run that ended well meanwhile has said so before its process went.
                 now = self._instance.get_run_by_id(run.run_id)
                 end_leftovers(self._instance, run.run_id)
-                if now is not None and not now.is_finished:
+                if now is not None and now.status is DagsterRunStatus.CANCELING:
+                    self._instance.report_run_canceled(now)
+                elif now is not None and not now.is_finished:
                     self._instance.report_run_failed(now, process.end)
         storage = self._instance.event_log_storage
         for run_id in storage.get_concurrency_run_ids():

@@ -23,6 +23,7 @@ from headrace.workspace_file import WORKSPACE, Entry
 _HOST = "127.0.0.1"
 _STARTUP_SECONDS = 120
 _STOP_SECONDS = 10
+_ENDING_WITH_US = (sys.executable, "-I", str(Path(__file__).with_name("ends_with_command.py")))
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _start(name: str, command: Sequence[str], workspace: Workspace, running: lis
     log_file = workspace.logs / f"{name.replace(os.sep, '_')}.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - Dagster's own commands, of this environment
-            command,
+            [*_ENDING_WITH_US, *command],
             stdout=log,
             stderr=subprocess.STDOUT,
             # Its own session: a Ctrl-C at the terminal is the command's to answer, in the right order.

@@ -141,6 +141,8 @@ class MainJob:
         self._graphql.ask(_CANCEL, {"id": backfill_id})
         for _ in range(60):
             self._daemon.advance_backfills()
+            # One that ended just before it was asked to is canceling, and nobody else would end that.
+            self._dead_runs.mend({BACKFILL_TAG: backfill_id})
             if not self._unfinished_runs(backfill_id):
                 return
             sleep(_TICK_SECONDS)
