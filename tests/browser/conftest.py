@@ -21,7 +21,7 @@ from dagster import DagsterInstance
 from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from playwright.sync_api import Page
     from tests.conftest import OpenShop, Shop
@@ -64,6 +64,15 @@ class Dev:
             while not condition(instance):
                 assert time.monotonic() < deadline, f"{what}: not within {seconds} s\n{self.log.read_text()[-3000:]}"
                 time.sleep(0.5)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say of all tests in one line why they are left out: pytest counts those of one place and one reason."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        report.longrepr = (str(Path(__file__).parent), None, report.longrepr[2])  # type: ignore[assignment] # no line
+    return report
 
 
 @pytest.fixture(scope="session")
