@@ -18,7 +18,7 @@ _COMMANDS = {
 }
 
 
-@click.group("headrace", cls=LazyGroup, table=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("headrace", cls=LazyGroup, table=_COMMANDS)
 @click.version_option(package_name="headrace")
 def main() -> None:
     """Headrace: a workspace of Dagster code locations and a dbt project."""

@@ -1,5 +1,7 @@
 """How a command tells its user that the call was wrong: one line, exit code 2."""
 
+from typing import Any
+
 import click
 
 
@@ -10,7 +12,12 @@ class UserError(click.ClickException):
 
 
 class OneLineCommand(click.Command):
-    """A command whose usage errors are one line too: click would print its usage text before them."""
+    """A command that takes `-h`, and whose usage errors are one line too: click would print its usage before them."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Of each command: click keeps the names that a command was first asked by, alone or below its group.
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments of the command line."""
