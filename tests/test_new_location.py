@@ -175,7 +175,7 @@ def test_a_change_of_the_template_reaches_a_location_that_exists(tmp_path: Path)
     assert str(clone.root) not in answers
 
 
-@pytest.mark.slow
+@pytest.mark.slow("an environment, a main job, a member's tests, a release and a deploy of a new location")
 # Four minutes of one core, and as much again on a busy machine: an environment, a main job, a member's tests, a deploy.
 @pytest.mark.timeout(900)
 def test_a_second_team_moves_in_with_a_dbt_project_and_nothing_edited_by_hand() -> None:

@@ -129,7 +129,7 @@ def missing(shown: str, output: str) -> Sequence[str]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("runs the tutorial as a reader does: five main jobs, one after another")
 @pytest.mark.timeout(600)  # five main jobs, one after another, as a reader runs them
 @pytest.mark.parametrize("page", RUN)
 def test_the_blocks_of_a_page(page: str, checkout: Path) -> None:

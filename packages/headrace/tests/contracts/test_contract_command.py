@@ -256,7 +256,7 @@ def test_a_location_that_does_not_load(root: Path, call: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("export shops", "shops: no location of {root}/workspace.yaml: it has shop, reports"),
+        ("export shops", "shops: not in {root}/workspace.yaml: choose one of shop, reports"),
         ("export", "Missing argument 'LOCATION'."),
         ("list", "No such command 'list': see `headrace contract --help`"),
         ("check --format yaml", "Invalid value for '--format': 'yaml' is not one of 'text', 'json'."),
