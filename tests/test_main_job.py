@@ -195,6 +195,52 @@ def test_changed_sql_is_built_with_what_is_below(shop: Shop) -> None:
     assert_marts_equal_exports(shop)
 
 
+TRAILING = """\
+{{ config(
+    event_time='day',
+    contract={'enforced': false},
+    meta={'dagster': {'partitions': {'grain': 'day', 'start': env_var('HEADRACE_START'), 'lookback': 2}}},
+) }}
+
+with orders as (
+    select cast(ordered_at as date) as day, ordered_at, order_total_cents from {{ ref('orders') }}
+),
+
+days as (
+    select distinct day from orders where {{ in_window('ordered_at') }}
+)
+
+select days.day, cast(sum(orders.order_total_cents) as bigint) as cents
+from days
+inner join orders on orders.day > days.day - interval 3 day and orders.day <= days.day
+group by days.day
+"""
+
+
+def test_a_revised_day_is_in_the_rows_of_the_days_that_look_back_at_it(shop: Shop) -> None:
+    model = shop.folder / "dbt" / "models" / "marts" / "daily" / "trailing_days.sql"
+    model.write_text(TRAILING)
+    shop.run()
+
+    def rows() -> list[tuple[object, ...]]:
+        return shop.query("select day, cents from trailing_days order by day")
+
+    full = """
+        select day, sum(cents) over (order by day rows between 2 preceding and current row)::bigint
+        from (select ordered_at::date as day, sum(order_total) as cents from orders group by day) order by day
+    """
+    first = rows()
+    assert first == shop.exported(full)
+    assert len(first) == len(DAYS)
+    shop.demo_data("--revise", DAYS[1])
+    before = shop.last_id()
+    shop.run()
+    assert rows() == shop.exported(full) != first
+    built = shop.built(after=before)
+    assert (built["orders"], built["trailing_days"]) == ({DAYS[1]}, set(DAYS[1:]))
+    assert shop.call("run", "--format", "json").stderr.count("everything is fresh") == 1
+
+
 def test_what_was_deleted_is_missing(shop: Shop) -> None:
     last = shop.last_id()
     shop.warehouse.unlink()

@@ -49,7 +49,7 @@ def dbt_definitions(
         dbt_flags: flags that every `dbt build` gets, such as `["--fail-fast"]`.
         partitions_per_run: the most partitions of one run of a backfill; all of them by default. Each dbt project after
             the first one needs a number of its own, more than it has partitions: Dagster 1.13 puts assets of two
-            locations into one run where their partitions and their backfill policies are equal, and can not launch it.
+            locations into one run where their partitions and their backfill policies are equal, and cannot launch it.
 
     Raises:
         DbtConfigError: the project cannot be parsed, or a model's partition or automation config cannot be run.

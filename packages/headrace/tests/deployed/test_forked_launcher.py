@@ -244,7 +244,7 @@ def test_nothing_outlives_a_fork_that_is_killed_while_it_starts_to_copy_its_outp
 
 
 def test_a_fork_that_is_killed_before_its_first_word_is_found(served: Served) -> None:
-    """It can not open its log, and dies before it can write anything to the history."""
+    """It cannot open its log, and dies before it can write anything to the history."""
     (served.home / "runs.log").mkdir()
     with served.launching(**served.forking), DagsterInstance.get() as instance:
         wait_until(lambda: instance.get_runs_count() == 1)

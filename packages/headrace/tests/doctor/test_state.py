@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,18 @@ def test_pools_before_the_first_run_and_after(clone: Any) -> None:
     assert ["not set" in each.says for each in found] == [True]
 
 
+@contextmanager
+def left_of(run_id: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run what a killed run leaves: a `tail` of its captured output, of a session other than its parent's."""
+    command = ["tail", "-F", "-c", "+0", f"/nowhere/{run_id}/output"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.slow
 def test_a_killed_run_and_the_slot_that_it_holds(clone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace.find()
@@ -213,10 +226,13 @@ def test_a_killed_run_and_the_slot_that_it_holds(clone: Any, monkeypatch: pytest
             assert [each["state"] for each in clone.found("runs")] == ["ok"]
             process.kill()
             process.wait()
-            (dead,) = clone.found("runs")
+            (run,) = instance.get_runs()
+            # As what copies a step's output: to end it is for whoever ends the run, and a look changes nothing.
+            with left_of(run.run_id) as left:
+                (dead,) = clone.found("runs")
+                assert left.poll() is None
             assert dead["state"] == "wrong"
             assert f"is STARTED, and its process, {process.pid}, is gone" in dead["says"]
-            (run,) = instance.get_runs()
             instance.report_run_failed(run)
             (slot,) = clone.found("runs")
             assert slot["says"] == f"run {run.run_id[:8]} has ended, and holds a slot of a pool"

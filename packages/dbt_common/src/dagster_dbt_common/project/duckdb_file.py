@@ -1,4 +1,4 @@
-"""Which DuckDB file a dbt project writes, by its profile: two code locations can not write one."""
+"""Which DuckDB file a dbt project writes, by its profile: two code locations cannot write one."""
 
 import os
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Dagster's own run launcher, which can also be asked whether the process of a run still lives.
 
-Where it can not be asked, Dagster's run monitoring leaves the run of a killed process STARTED for ever. A run is a
+Where it cannot be asked, Dagster's run monitoring leaves the run of a killed process STARTED for ever. A run is a
 process of the code server that launched it, on this host. When that server is killed alone, the run goes on and
 succeeds; when the run's process is gone, it is lost. So what counts is the run's process, not its server. The code
 servers need no Headrace: Dagster makes a launcher where a run is launched or monitored, not where it runs.

@@ -18,8 +18,9 @@ from pathlib import Path
 import psutil
 from dagster import DagsterEventType, DagsterInstance
 
+from headrace.deployed.run_process import RunProcess
+
 _LOOK_SECONDS = 0.2
-_SLACK_SECONDS = 5.0
 
 
 def guard_group() -> None:
@@ -81,11 +82,11 @@ def _steps(instance: DagsterInstance, run_id: str) -> Iterator[psutil.Process]:
             said = event.engine_event_data.metadata.get("pid") if event else None
             if said is None:
                 continue
+            step = RunProcess(int(str(said.value)), record.event_log_entry.timestamp)
             with suppress(psutil.Error):
-                process = psutil.Process(int(str(said.value)))
-                # Whoever got its number later began later. Dagster starts them by the standard library.
-                is_older = process.create_time() <= record.event_log_entry.timestamp + _SLACK_SECONDS
-                if is_older and "multiprocessing" in " ".join(process.cmdline()):
+                process = psutil.Process(step.pid)
+                # Dagster starts them by the standard library.
+                if step.lives() and "multiprocessing" in " ".join(process.cmdline()):
                     yield process
         cursor, has_more = page.cursor, page.has_more
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, DefaultRunLauncher, RunsFilter
 
-from headrace.deployed.launcher import LocalRunLauncher
+from headrace.deployed.run_process import RunProcess
 from headrace.doctor.finding import Finding, one_line
 
 _WITH_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
@@ -79,14 +79,15 @@ def _dead_runs(instance: DagsterInstance) -> Iterator[Finding]:
 def _health(instance: DagsterInstance, run: DagsterRun) -> tuple[str, str]:
     """Return whether the process of a run `lives`, is `gone` or is `unknown`, and why.
 
-    The launcher of the instance is asked; Dagster's default one starts processes on this machine, and cannot tell.
+    What runs as a process of this machine is looked at here: our own launcher, asked for its health, also ends what a
+    dead run has left, and a look changes nothing. Any other launcher is asked.
     """
     launcher = instance.run_launcher
+    if isinstance(launcher, DefaultRunLauncher):
+        process = RunProcess.of(instance, run.run_id)
+        return ("gone", process.end) if process and not process.lives() else ("lives", "")
     if not launcher.supports_check_run_worker_health:
-        if type(launcher) is not DefaultRunLauncher:
-            return "unknown", f"{type(launcher).__name__} cannot say whether its process lives"
-        launcher = LocalRunLauncher()
-        launcher.register_instance(instance)
+        return "unknown", f"{type(launcher).__name__} cannot say whether its process lives"
     said = launcher.check_run_worker_health(run)
     state = {"RUNNING": "lives", "SUCCESS": "lives", "FAILED": "gone"}.get(said.status.value, "unknown")
     return state, said.msg or f"its launcher says {said.status.value}"

@@ -1,6 +1,6 @@
 """Ends the runs of this machine whose process is gone, as after SIGKILL or a reboot, and frees what they hold.
 
-Dagster's run monitoring does both, with a launcher that can be asked for a run's health; the local one can not. A dead
+Dagster's run monitoring does both, with a launcher that can be asked for a run's health; the local one cannot. A dead
 run would stay STARTED for ever, and hold the slot of its pool: no other run of the dbt project would begin.
 """
 

@@ -1,6 +1,6 @@
 """Becomes a server that the kernel kills when the command that started it is gone, also where that was killed.
 
-    python -I ends_with_command.py PROGRAM [ARGUMENT]...
+    python -IS ends_with_command.py PROGRAM [ARGUMENT]...
 
 Nothing would end it then: it is of a session of its own, so that a Ctrl-C is the command's to answer. Its runs are
 processes of their own, and go on to their end. It lasts over `execv`: prctl(2), PR_SET_PDEATHSIG. It is run by its

@@ -23,7 +23,7 @@ from headrace.workspace_file import WORKSPACE, Entry
 _HOST = "127.0.0.1"
 _STARTUP_SECONDS = 120
 _STOP_SECONDS = 10
-_ENDING_WITH_US = (sys.executable, "-I", str(Path(__file__).with_name("ends_with_command.py")))
+_ENDING_WITH_US = (sys.executable, "-IS", str(Path(__file__).with_name("ends_with_command.py")))
 
 
 @dataclass(frozen=True)

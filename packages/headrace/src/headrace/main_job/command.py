@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 
@@ -81,7 +81,11 @@ def run(
 
 
 def _days(
-    workspace: Workspace, first: date | None, last: date | None, tables: Collection[str] | None = None
+    workspace: Workspace,
+    first: date | None,
+    last: date | None,
+    tables: Collection[str] | None = None,
+    tell: Callable[[str], object] = lambda _line: None,
 ) -> tuple[date, date]:
     """Return the first and last day to build.
 
@@ -90,6 +94,7 @@ def _days(
         first: the first day, where it is given.
         last: the last day, where it is given.
         tables: the tables that are loaded from exports; None before the locations are asked.
+        tell: is told of a last day that is not over.
 
     Raises:
         UserError: the days are not in order, or lie before `HEADRACE_START`.
@@ -103,6 +108,7 @@ def _days(
         raise UserError(f"--from {start} is before the first partition, {workspace.start}: set HEADRACE_START earlier")
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     if end > yesterday:
+        tell(f"{end} is not over yet: building up to {yesterday}")
         end = yesterday
         if start > end:
             raise UserError(f"the first day, {start}, is not over yet: build it tomorrow")
@@ -121,9 +127,7 @@ def _build(
     """Plan and build; return None where there was nothing to build."""
     with DagsterInstance.get() as instance, LocalDaemon.over(instance, servers.workspace_file) as daemon:
         job = MainJob(workspace, instance, daemon, servers.url)
-        start, end = _days(workspace, *days, tables=job.tables())
-        if days[1] is not None and end < days[1]:
-            console.print(f"{days[1]} is not over yet: building up to {end}")
+        start, end = _days(workspace, *days, job.tables(), console.print)
         plan = job.plan(start, end, everything=everything)
         if not plan.size:
             console.print(f"{start} to {end}: everything is fresh")

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import date
+from functools import cached_property
 from time import sleep
 
 import click
@@ -10,7 +11,7 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.user_errors import UserError
-from headrace.local_dagster.daemon import LocalDaemon
+from headrace.local_dagster.daemon import AssetNode, LocalDaemon
 from headrace.local_dagster.dead_runs import DeadRuns
 from headrace.local_dagster.graphql import GraphQL
 from headrace.locations.duckdb_files import shared_files
@@ -57,6 +58,10 @@ class MainJob:
         self._history = RecordedHistory(workspace, instance, self._graphql)
         self._dead_runs = DeadRuns(instance)
 
+    @cached_property
+    def _nodes(self) -> Sequence[AssetNode]:
+        return self._daemon.assets()
+
     def tables(self) -> Collection[str]:
         """Return the tables that the locations load from exports.
 
@@ -66,7 +71,8 @@ class MainJob:
         errors = self._daemon.load_errors()
         if errors:
             raise click.ClickException("; ".join(errors))
-        return {node.key.path[1] for node in self._daemon.assets() if node.key.path[0] == "raw" and node.partitions_def}
+        paths = [node.key.path for node in self._nodes if node.partitions_def]
+        return {path[1] for path in paths if path[0] == "raw" and len(path) > 1}
 
     def plan(self, first: date, last: date, *, everything: bool) -> BuildPlan:
         """Return what has to be built for the days from `first` to `last`, both included.
@@ -74,7 +80,7 @@ class MainJob:
         Raises:
             UserError: two locations write one DuckDB file.
         """
-        nodes = self._daemon.assets()
+        nodes = self._nodes
         written: dict[str, set[str]] = defaultdict(set)
         for node in nodes:
             written[node.location] |= {node.duckdb_file} if node.duckdb_file else set()

@@ -24,7 +24,7 @@ def render(root: Path, commit: str, name: str, folder: Path, *, dbt: bool) -> No
         dbt: whether it has a dbt project.
 
     Raises:
-        click.ClickException: copier can not render it.
+        click.ClickException: copier cannot render it.
     """
     data = {"name": name, "dbt": dbt, "partitions_per_run": partitions_per_run(name)}
     try:

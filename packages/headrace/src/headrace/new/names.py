@@ -25,7 +25,7 @@ _RESERVED = {
 
 
 def check_name(name: str, workspace: Workspace, made: Iterable[str]) -> None:
-    """Refuse a name that a new location can not have.
+    """Refuse a name that a new location cannot have.
 
     Args:
         name: the name.

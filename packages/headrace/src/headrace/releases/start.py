@@ -82,7 +82,7 @@ def environment_of(installation: Path, release: Path) -> dict[str, str]:
 def dbt_project_variables(location: str, folder: Path) -> dict[str, str]:
     """Return the variables by which a location finds its dbt project.
 
-    The second is a location's own: where several have a dbt project, in a workspace, one variable can not say it.
+    The second is a location's own: where several have a dbt project, in a workspace, one variable cannot say it.
 
     Args:
         location: the location's name.
