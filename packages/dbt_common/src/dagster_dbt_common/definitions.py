@@ -1,6 +1,7 @@
 """`dbt_definitions(project_dir)`: a whole dbt project as Dagster definitions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dagster import AssetKey, AutomationCondition, Definitions
@@ -58,8 +59,8 @@ def dbt_definitions(
     with long_lived_objects():
         project = prepared_project(project_dir, profile=profile, target=target)
         plan = plan_partitions(validate_manifest(project.manifest_path))
-        file = duckdb_file(project, plan.manifest)
-        written = {DUCKDB_FILE: str(file)} if file else {}
+        if file := duckdb_file(project, plan.manifest):
+            plan = replace(plan, metadata={DUCKDB_FILE: str(file)})
         prefix = name or f"dbt_{project.name}"
         assets, jobs = [], []
         for group in plan.groups:
@@ -72,7 +73,6 @@ def dbt_definitions(
                 resource_key=prefix,
                 dbt_flags=dbt_flags,
                 partitions_per_run=partitions_per_run,
-                metadata=written,
             )
             assets.append(build.assets())
             jobs.append(full_refresh_job(build))

@@ -106,7 +106,7 @@ def test_a_project_that_dbt_can_not_parse_is_refused_in_the_words_of_dbt(project
 
 
 @pytest.mark.slow
-def test_four_processes_at_once_build_one_manifest(project: Path, tmp_path: Path) -> None:
+def test_ten_processes_at_once_build_one_manifest(project: Path, tmp_path: Path) -> None:
     # Python imports this first in every process, dbt's included: a line for each start of `dbt parse`.
     (tmp_path / "site").mkdir()
     parses = tmp_path / "parses"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from dagster import (
@@ -48,7 +48,6 @@ class GroupBuild:
         resource_key: the key of the `DbtResource`.
         dbt_flags: flags that every `dbt build` gets.
         partitions_per_run: the most partitions of one run of a backfill; all of them where None.
-        metadata: metadata of each asset, besides dagster-dbt's.
     """
 
     project: DbtProject
@@ -59,7 +58,6 @@ class GroupBuild:
     resource_key: str
     dbt_flags: Sequence[str]
     partitions_per_run: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pool(self) -> str | None:
@@ -94,7 +92,7 @@ class GroupBuild:
                 yield _tagged(event, read) if isinstance(event, Output) else event
             invocation.close()
 
-        return build.map_asset_specs(lambda spec: spec.merge_attributes(metadata=self.metadata))
+        return build
 
 
 def full_refresh_job(build: GroupBuild) -> JobDefinition:

@@ -73,6 +73,15 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
             beyond_views = self._beyond_views(manifest, unique_id, project)
             return spec.merge_attributes(deps=beyond_views) if beyond_views else spec
 
+    def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return dagster-dbt's metadata of a node, and of what the project makes that of its plan.
+
+        A subclass that overrides this calls it: `headrace` sees by it that two locations write one DuckDB file.
+        """
+        metadata = super().get_metadata(dbt_resource_props)
+        is_source = dbt_resource_props["resource_type"] == "source"
+        return metadata if is_source else {**metadata, **self._plan.metadata}
+
     def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> PartitionsDefinition[str] | None:
         """Return the partitions that the node's own config says; a source's are its own location's to say."""
         config = self._plan.configs.get(dbt_resource_props["unique_id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,7 @@ class PartitionPlan:
         groups: the groups, the unpartitioned one first; each node and each test is in exactly one.
         homes: for each test that runs, the model, seed or snapshot that it runs with.
         lineage: what is made from what.
+        metadata: what each asset says of itself, besides dagster-dbt's own.
     """
 
     manifest: Mapping[str, Any]
@@ -79,6 +80,7 @@ class PartitionPlan:
     groups: Sequence[PartitionGroup]
     homes: Mapping[str, str]
     lineage: Lineage
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def tested(self) -> frozenset[str]:
