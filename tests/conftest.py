@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,14 @@ class Shop:
             time.sleep(0.1)
         return found
 
+    @contextmanager
+    def instance(self) -> Iterator[DagsterInstance]:
+        """Open the Dagster instance, which finds its event log by `DAGSTER_HOME`."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DAGSTER_HOME", str(self.folder / "state" / "dagster"))
+            with DagsterInstance.get() as instance:
+                yield instance
+
     def last_id(self) -> int:
         """Return the storage id of the newest materialization."""
         return max(id_ for events in self.events(after=0).values() for id_, _, _ in events)
@@ -125,7 +134,7 @@ class Shop:
     def events(self, *, after: int) -> Mapping[str, Sequence[tuple[int, str | None, str]]]:
         """Return storage id, partition and dbt invocation of the materializations of each asset since another."""
         found: dict[str, list[tuple[int, str | None, str]]] = defaultdict(list)
-        with DagsterInstance.from_config(str(self.folder / "state" / "dagster")) as instance:
+        with self.instance() as instance:
             for key in instance.get_asset_keys():
                 page = instance.fetch_materializations(AssetRecordsFilter(key, after_storage_id=after), limit=1000)
                 assert not page.has_more

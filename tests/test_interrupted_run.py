@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster import AssetKey, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def interrupt(process: subprocess.Popen[str], shop: Shop, number: signal.Signals
     assert process.returncode not in (0, None)
     assert "Traceback" not in rest
     assert shop.left() == []
-    with DagsterInstance.from_config(str(shop.folder / "state" / "dagster")) as instance:
+    with shop.instance() as instance:
         assert {run.status.value for run in instance.get_runs()} <= {"SUCCESS", "CANCELED", "FAILURE"}
         assert AssetKey("store_months") not in instance.get_asset_keys()
 
@@ -117,7 +117,7 @@ def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
 
 def kill_a_worker(shop: Shop) -> bool:
     """Kill the process of a run in its middle; return False where there is none, or it ended well meanwhile."""
-    with DagsterInstance.from_config(str(shop.folder / "state" / "dagster")) as instance:
+    with shop.instance() as instance:
         for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED])):
             for record in instance.get_records_for_run(run.run_id, of_type=DagsterEventType.ENGINE_EVENT).records:
                 event = record.event_log_entry.dagster_event

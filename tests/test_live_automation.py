@@ -107,7 +107,7 @@ class Live:
 
     @contextmanager
     def instance(self) -> Iterator[DagsterInstance]:
-        with DagsterInstance.from_config(str(self.shop.folder / "state" / "dagster")) as instance:
+        with self.shop.instance() as instance:
             yield instance
 
 

@@ -25,9 +25,23 @@ ADAPTERS = {
         "dagster._core.storage.event_log",
         "dagster._core.storage.runs",
         "dagster._core.storage.schedules",
+        "dagster._grpc.server",
+    },
+    # What `dagster api grpc` calls, in a fork.
+    f"{HEADRACE}/local_dagster/servers.py": {"dagster._cli.api"},
+    # The event log in SQLite that writes in batches.
+    f"{HEADRACE}/local_dagster/event_log.py": {
+        "dagster._core.storage.event_log",
+        "dagster._core.storage.event_log.sqlite.sqlite_event_log",
+        "dagster._core.storage.sqlite",
+        "dagster._serdes",
     },
     # The daemons, ticked by `headrace run`.
     f"{HEADRACE}/local_dagster/daemon.py": {
+        "dagster._core.definitions.selector",
+        "dagster._core.execution.backfill",
+        "dagster._core.storage.asset_check_execution_record",
+        "dagster._core.utils",
         "dagster._core.workspace.context",
         "dagster._core.workspace.load_target",
         "dagster._daemon.backfill",

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from dagster import DagsterInstance
 from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from dagster import DagsterInstance
     from playwright.sync_api import Page
     from tests.conftest import OpenShop, Shop
 
@@ -54,7 +54,7 @@ class Dev:
 
     @contextmanager
     def instance(self) -> Iterator[DagsterInstance]:
-        with DagsterInstance.from_config(str(self.shop.folder / "state" / "dagster")) as instance:
+        with self.shop.instance() as instance:
             yield instance
 
     def wait_until(self, condition: Callable[[DagsterInstance], bool], what: str, seconds: float) -> None:

@@ -10,6 +10,7 @@ from dagster import DagsterInstance
 
 from headrace.deployed.forked_launcher import ForkedRunLauncher
 from headrace.deployed.launcher import LocalRunLauncher
+from headrace.local_dagster.event_log import BatchingSqliteEventLogStorage
 
 # As `headrace init` and `headrace release init` have written it since there are such files.
 OLD = """\
@@ -29,6 +30,15 @@ def test_an_instance_of_an_older_version_loads(tmp_path: Path, module: str, name
     (tmp_path / "dagster.yaml").write_text(OLD.format(module=module, name=name))
     with DagsterInstance.from_config(str(tmp_path)) as instance:
         assert type(instance.run_launcher) is launcher
+
+
+def test_an_instance_with_the_event_log_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "telemetry: {enabled: false}\nevent_log_storage: {module: headrace.event_log, class: %s}\n"
+    (tmp_path / "dagster.yaml").write_text(text % BatchingSqliteEventLogStorage.__name__)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with DagsterInstance.get() as instance:
+        assert type(instance.event_log_storage) is BatchingSqliteEventLogStorage
+    assert (tmp_path / "history" / "runs" / "index.db").is_file()
 
 
 @pytest.mark.slow

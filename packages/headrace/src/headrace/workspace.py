@@ -12,6 +12,9 @@ from headrace.workspace_file import Entry, read_workspace_file, root_above
 
 DEFAULT_START = "2024-01-01"
 
+EVENT_LOG_CONFIG = "event_log_storage: {module: headrace.event_log, class: BatchingSqliteEventLogStorage}"
+"""The line of `dagster.yaml` that names the event log; its folder is found by `DAGSTER_HOME`."""
+
 _INSTANCE_CONFIG = """\
 # The Dagster instance of this workspace on this machine.
 telemetry: {enabled: false}
@@ -21,6 +24,10 @@ concurrency:
   runs: {max_concurrent_runs: 4}
   # A pool is a thing of which there is one, such as a DuckDB file that one process may write at a time.
   pools: {granularity: op, default_limit: 1}
+"""
+_EVENT_LOG_CONFIG = f"""\
+# Dagster's event log in SQLite, with the events of a range of partitions in one transaction.
+{EVENT_LOG_CONFIG}
 """
 
 
@@ -87,6 +94,8 @@ class Workspace:
             # One planned event for an asset of a run over a range, not one for each partition: half of the events that
             # a range costs. A partition of a failed run then is missing in the UI, not failed.
             "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
+            # How many events of a range Dagster hands to the event log at once.
+            "DAGSTER_EVENT_BATCH_SIZE": "1000",
         }
 
     def enter(self) -> None:
@@ -104,4 +113,6 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
         config = self.dagster_home / "dagster.yaml"
         if not config.exists():
-            config.write_text(_INSTANCE_CONFIG)
+            # A run opens the event log in the environment of its location, and another one may lack this package.
+            elsewhere = any(entry.executable_path for entry in self.locations.values())
+            config.write_text(_INSTANCE_CONFIG + ("" if elsewhere else _EVENT_LOG_CONFIG))

@@ -118,7 +118,7 @@ def test_a_wait_ends_with_the_signal() -> None:
     def work(interrupts: Interrupts) -> None:
         sender = subprocess.Popen([sys.executable, "-c", command])
         try:
-            interrupts.raise_if_wanted(within=3600)
+            interrupts.raise_if_wanted(lambda: time.sleep(3600))
         finally:
             sender.wait()
 

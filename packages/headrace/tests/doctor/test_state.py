@@ -171,8 +171,9 @@ def test_a_port_in_use_and_whose_it_is(clone: Any) -> None:
     assert [each["state"] for each in clone.found("port")] == ["ok"]
 
 
-def test_pools_before_the_first_run_and_after(clone: Any) -> None:
+def test_pools_before_the_first_run_and_after(clone: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace.find()
+    monkeypatch.setenv("DAGSTER_HOME", str(workspace.dagster_home))
     workspace.prepare()
     assert [each["state"] for each in clone.found("pools")] == ["ok"]
     config = workspace.dagster_home / "dagster.yaml"

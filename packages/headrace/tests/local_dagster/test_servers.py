@@ -1,5 +1,6 @@
 """A location of each form of `workspace.yaml` is served, and what it makes is known."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance
 
-from headrace.local_dagster.daemon import LocalDaemon
-from headrace.local_dagster.servers import running_servers
-from headrace.local_dagster.storage import create_storage
 from headrace.locations.describe import describe, loadable
 from headrace.workspace import Workspace
 
@@ -92,9 +89,46 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return found
 
 
-@pytest.mark.slow
-def test_a_location_of_every_form_is_served(workspace: Workspace) -> None:
+# A process of its own: what it forks from is one for a process.
+SERVES = """
+import json
+import sys
+
+from dagster import DagsterInstance
+
+from headrace.deployed.fork_server import fork_runs, start_loading
+from headrace.local_dagster.daemon import LocalDaemon
+from headrace.local_dagster.servers import running_servers
+from headrace.local_dagster.storage import create_storage
+from headrace.workspace import Workspace
+
+if __name__ == "__main__":
+    workspace = Workspace.find()
+    workspace.enter()
+    if sys.argv[1] == "forked":
+        fork_runs(
+            {
+                name: entry.module
+                for name, entry in workspace.locations.items()
+                if entry.kind != "grpc_server" and not entry.executable_path
+            },
+            workspace.logs / "runs.log",
+        )
+        start_loading()
     create_storage()
+    with (
+        running_servers(workspace) as servers,
+        DagsterInstance.get() as instance,
+        LocalDaemon.over(instance, servers.workspace_file) as daemon,
+    ):
+        made = {node.location: node.key.to_user_string() for node in daemon.assets()}
+        print(json.dumps({"errors": daemon.load_errors(), "made": made, "url": servers.url}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["forked", "started"])
+def test_a_location_of_every_form_is_served(workspace: Workspace, how: str) -> None:
     socket = workspace.root / "sock"
     command = [sys.executable, "-m", "dagster", "api", "grpc", "-m", "elsewhere", "--socket", str(socket)]
     with (workspace.root / "elsewhere.log").open("wb") as log:
@@ -105,13 +139,10 @@ def test_a_location_of_every_form_is_served(workspace: Workspace) -> None:
             assert elsewhere.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        with (
-            running_servers(workspace, None) as servers,
-            DagsterInstance.get() as instance,
-            LocalDaemon.over(instance, servers.workspace_file) as daemon,
-        ):
-            assert daemon.load_errors() == []
-            assert {node.location: node.key.to_user_string() for node in daemon.assets()} == MADE
+        (workspace.root / "serves.py").write_text(SERVES)
+        done = subprocess.run([sys.executable, "serves.py", how], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {"errors": [], "made": MADE, "url": None}
     finally:
         elsewhere.terminate()
         elsewhere.wait(30)

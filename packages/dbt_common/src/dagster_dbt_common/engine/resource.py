@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import uuid
@@ -60,6 +61,18 @@ class DbtResource(DbtCliResource):
     def of(cls, project: DbtProject, *, engine: Literal["in_process", "subprocess"] = "in_process") -> DbtResource:
         """Return the resource of a prepared project."""
         return cls(project_dir=project, engine=engine, parsed_dir=str(project.manifest_path.parent))
+
+    def warm_up(self) -> None:
+        """Do once what each process does before its first model: read the manifest, and let dbt list one node.
+
+        To be called by a process that is then forked. It opens no connection, and its thread has ended.
+        """
+        if self.engine != "in_process" or not self.parsed_dir:
+            return
+        manifest = json.loads(Path(self.parsed_dir, "manifest.json").read_bytes())
+        nodes = [name for name, node in manifest["nodes"].items() if node["resource_type"] == "model"]
+        invocation = self.cli(["list"], manifest=manifest, unique_ids=nodes[:1], raise_on_error=False)
+        invocation.process.wait()
 
     def cli(
         self,

@@ -1,7 +1,6 @@
 """How commands answer Ctrl-C and SIGTERM."""
 
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -42,17 +41,17 @@ class Interrupts:
         finally:
             self._deferred = False
 
-    def raise_if_wanted(self, *, within: float = 0) -> None:
-        """Wait for a signal, in `deferred`.
+    def raise_if_wanted(self, wait: Callable[[], object] = lambda: None) -> None:
+        """Let a signal interrupt, in `deferred`, while something is waited for.
 
         Args:
-            within: for how long at most, in seconds.
+            wait: waits; a signal interrupts it.
 
         Raises:
             KeyboardInterrupt: one has come, or comes meanwhile; further ones then interrupt at once.
         """
         self._raise_from_now_on()
-        time.sleep(within)
+        wait()
         self._deferred = True
 
     def _raise_from_now_on(self) -> None:

@@ -1,6 +1,7 @@
 """The command `headrace doctor`."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -67,6 +68,7 @@ def _findings(examined: Examined, port: int) -> Iterator[Finding]:
         yield from _made("write-access", lambda: check_writing(workspace, folders))
         yield from _made("locks", lambda: check_locks(lock_files(examined)))
         yield from _made("warehouse", lambda: check_warehouse(workspace.warehouse))
+        os.environ["DAGSTER_HOME"] = str(workspace.dagster_home)  # its event log may find its folder by it
         yield from _made("instance", lambda: check_instance(workspace.dagster_home, pools))
     yield from _made("port", lambda: check_port(port))
 

@@ -8,6 +8,7 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, DefaultRunLau
 
 from headrace.deployed.run_process import RunProcess
 from headrace.doctor.finding import Finding, one_line
+from headrace.workspace import EVENT_LOG_CONFIG
 
 _WITH_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _FREE = "`headrace init` ends what is dead, and frees what it holds"
@@ -35,7 +36,7 @@ def check_instance(home: Path, pools: Sequence[str]) -> Iterator[Finding]:
             yield from _of_file(file, config)
             return
         with DagsterInstance.from_config(str(home)) as instance:
-            findings = [*_dead_runs(instance), *_pools(instance, file, pools)]
+            findings = [*_dead_runs(instance), *_pools(instance, file, pools), *_event_log(instance, file)]
     except Exception as error:
         # An instance raises what its storage, its launcher or its schema raise: all of it is named in the file.
         yield Finding("instance", "wrong", f"{file}: {one_line(error)}", "correct the file, or restore what it names")
@@ -52,6 +53,12 @@ def _of_file(file: Path, config: dict[str, object]) -> Iterator[Finding]:
         yield Finding("pools", "ok", "one op at a time in each pool")
     else:
         yield Finding("pools", "wrong", f"{file}: pools are not of one op at a time", f"{_POOLS} {file}")
+
+
+def _event_log(instance: DagsterInstance, file: Path) -> Iterator[Finding]:
+    if type(instance.event_log_storage).__name__ == "SqliteEventLogStorage":
+        says = f"{file}: Dagster's own: ranges of partitions are recorded ten times faster with `{EVENT_LOG_CONFIG}`"
+        yield Finding("event log", "ok", says)
 
 
 def _dead_runs(instance: DagsterInstance) -> Iterator[Finding]:

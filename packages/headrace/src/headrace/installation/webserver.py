@@ -7,8 +7,8 @@ import click
 import psutil
 import requests
 
+from headrace.installation.graphql import GraphQL
 from headrace.installation.installation import Installation
-from headrace.local_dagster.graphql import GraphQL
 
 _QUERY = """
 { workspaceOrError { ... on Workspace { locationEntries {

@@ -2,16 +2,27 @@
 
 Adapter of private Dagster modules. `dagster-daemon` looks at backfills every 30 seconds, a constant of its code, and a
 backfill over two locations has about five steps: minutes of waiting for seconds of work. Nothing public ticks them
-faster. What runs is Dagster's code; only when it runs is ours. `tests/local_dagster/test_daemon.py` fails if it moves.
+faster. What runs is Dagster's code; only when it runs is ours. A backfill is requested and canceled here as Dagster's
+GraphQL does it, which would need a webserver. `tests/local_dagster/test_daemon.py` fails if it moves.
 """
 
+import asyncio
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dagster import AssetKey, DagsterInstance, PartitionMapping, PartitionsDefinition
+from dagster._core.definitions.selector import (
+    PartitionRangeSelector,
+    PartitionsByAssetSelector,
+    PartitionsSelector,
+)
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionResolvedStatus
+from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._daemon.backfill import execute_backfill_iteration
@@ -108,6 +119,60 @@ class LocalDaemon:
                     )
                 )
         return nodes
+
+    def failed_checks(self) -> Sequence[tuple[AssetKey, str]]:
+        """Return each blocking check that did not pass for the last materialization: its asset, and its run."""
+        return asyncio.run(self._failed_checks())
+
+    async def _failed_checks(self) -> Sequence[tuple[AssetKey, str]]:
+        context = self._context.create_request_context()
+        graph = context.asset_graph
+        blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
+        found = context.instance.event_log_storage.get_latest_asset_check_execution_by_key(blocking)
+        failed = []
+        for key, execution in found.items():
+            status = await execution.resolve_status(context)
+            passed = status is AssetCheckExecutionResolvedStatus.SUCCEEDED
+            if not passed and await execution.targets_latest_materialization(context):
+                failed.append((key.asset_key, execution.run_id))
+        return failed
+
+    def request_backfill(self, title: str, ranges: Mapping[AssetKey, Sequence[tuple[str, str]]]) -> str:
+        """Ask for a backfill and return its id.
+
+        Args:
+            title: what the UI calls it.
+            ranges: the partitions of each asset, as first and last keys; none for an asset without partitions.
+        """
+        context = self._context.create_request_context()
+        backfill = PartitionBackfill.from_partitions_by_assets(
+            backfill_id=make_new_backfill_id(),
+            asset_graph=context.asset_graph,
+            backfill_timestamp=time.time(),
+            tags={},
+            dynamic_partitions_store=context.instance,
+            partitions_by_assets=[
+                PartitionsByAssetSelector(
+                    asset_key=key,
+                    partitions=PartitionsSelector([PartitionRangeSelector(start, end) for start, end in parts])
+                    if parts
+                    else None,
+                )
+                for key, parts in ranges.items()
+            ],
+            title=title,
+            description=None,
+            run_config=None,
+        )
+        context.instance.add_backfill(backfill)
+        return str(backfill.backfill_id)
+
+    def cancel_backfill(self, backfill_id: str) -> None:
+        """Ask for the end of a backfill and its runs; `advance_backfills` then brings it about."""
+        instance = self._context.instance
+        backfill = instance.get_backfill(backfill_id)
+        if backfill is not None:
+            instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING))  # type: ignore[no-untyped-call]
 
     def advance_backfills(self) -> None:
         """Let the backfill daemon look once at what was built, and ask for the runs that this makes possible."""

@@ -1,8 +1,11 @@
-"""The processes of a local Dagster: a code server for each location, and the webserver in front of them."""
+"""The processes of a local Dagster: a code server for each location, and the webserver in front of them.
+
+Adapter of a private Dagster module: what `dagster api grpc` calls is public only as a command, and here it is called in
+a fork that has loaded the locations. `tests/local_dagster/test_servers.py` fails if it moves.
+"""
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -10,12 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import click
 import yaml
 
 from headrace.cli.user_errors import UserError
+from headrace.deployed.fork_server import fork, forked_locations
+from headrace.local_dagster.ends_with_command import end_with_parent
 from headrace.tools.python_traces import error_of
 from headrace.workspace import Workspace
 from headrace.workspace_file import WORKSPACE, Entry
@@ -23,6 +29,7 @@ from headrace.workspace_file import WORKSPACE, Entry
 _HOST = "127.0.0.1"
 _STARTUP_SECONDS = 120
 _STOP_SECONDS = 10
+_LOOK_SECONDS = 0.02
 _ENDING_WITH_US = (sys.executable, "-IS", str(Path(__file__).with_name("ends_with_command.py")))
 
 
@@ -31,24 +38,25 @@ class Servers:
     """Servers that run.
 
     Args:
-        url: the webserver's address.
+        url: the webserver's address; None where there is none.
         workspace_file: the workspace file that names the code servers.
     """
 
-    url: str
+    url: str | None
     workspace_file: Path
 
 
 @contextmanager
-def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]:
-    """Start a code server for each location, all at once, and the webserver; stop them at the end.
+def running_servers(workspace: Workspace, *, port: int | None = None) -> Iterator[Servers]:
+    """Start a code server for each location, all at once, and a webserver where a port is given; stop them at the end.
 
     A location that `workspace.yaml` names as a server is used where it runs. The others listen on loopback, and have
-    the environment of this process: see `Workspace.enter`. Their output goes to files in the workspace's logs folder.
+    the environment of this process: see `Workspace.enter`. Those of this interpreter are forked from what
+    `fork_server.start_loading` has loaded. Their output goes to files in the workspace's logs folder.
 
     Args:
         workspace: the workspace.
-        port: the webserver's port; a free one where it is None.
+        port: the webserver's port.
 
     Raises:
         UserError: another program serves at the port.
@@ -62,23 +70,27 @@ def running_servers(workspace: Workspace, port: int | None) -> Iterator[Servers]
     with _processes() as running:
         servers = []
         entries = []
-        for name, entry in workspace.locations.items():
+        # Those that are not forked begin first: to fork waits until the locations are loaded.
+        for name, entry in sorted(workspace.locations.items(), key=lambda item: item[0] in forked_locations()):
             if entry.kind == "grpc_server":
                 entries.append({"grpc_server": {**entry.server, "location_name": name}})
                 continue
             code_port = _free_port()
-            command = [*_dagster(entry, workspace), "api", "grpc", *entry.arguments(workspace.root)]
-            command += ["--location-name", name, *_address(code_port)]
-            servers.append((_start(name, command, workspace, running), code_port))
+            arguments = [*entry.arguments(workspace.root), "--location-name", name, *_address(code_port)]
+            if name in forked_locations():
+                server = _fork_server(name, arguments, workspace, running)
+            else:
+                server = _start(name, [*_dagster(entry, workspace), "api", "grpc", *arguments], workspace, running)
+            servers.append((server, code_port))
             entries.append({"grpc_server": {"host": _HOST, "port": code_port, "location_name": name}})
         workspace_file = workspace.logs / "workspace.yaml"
         workspace_file.write_text(yaml.safe_dump({"load_from": entries}))
         for server, code_port in servers:
             server.wait_until_served(code_port)
-        web_port = port or _free_port()
-        command = [_own("dagster-webserver"), "-w", str(workspace_file), *_address(web_port)]
-        _start("webserver", command, workspace, running).wait_until_served(web_port)
-        yield Servers(f"http://{_HOST}:{web_port}", workspace_file)
+        if port is not None:
+            command = [_own("dagster-webserver"), "-w", str(workspace_file), *_address(port)]
+            _start("webserver", command, workspace, running).wait_until_served(port)
+        yield Servers(f"http://{_HOST}:{port}" if port else None, workspace_file)
 
 
 @contextmanager
@@ -92,41 +104,62 @@ def running_daemon(workspace: Workspace, servers: Servers) -> Iterator[None]:
 @dataclass(frozen=True)
 class _Server:
     name: str
-    process: subprocess.Popen[bytes]
+    process: "subprocess.Popen[bytes] | BaseProcess"
     log: Path
 
     def wait_until_served(self, port: int) -> None:
         deadline = time.monotonic() + _STARTUP_SECONDS
         while time.monotonic() < deadline:
-            if self.process.poll() is not None:
+            code = self.exit_code
+            if code is not None:
                 raise click.ClickException(
-                    f"{self.name} ended with exit code {self.process.returncode} before it served: "
+                    f"{self.name} ended with exit code {code} before it served: "
                     f"{error_of(self.log.read_text(errors='replace'))}; full log: {self.log}"
                 )
             with socket.socket() as probe:
                 probe.settimeout(0.5)
                 if probe.connect_ex((_HOST, port)) == 0:
                     return
-            time.sleep(0.1)
+            time.sleep(_LOOK_SECONDS)
         raise click.ClickException(f"{self.name} does not serve after {_STARTUP_SECONDS} s: see {self.log}")
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return how it ended; None while it lives."""
+        return self.process.exitcode if isinstance(self.process, BaseProcess) else self.process.poll()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        if self.exit_code is None:
+            self.process.terminate()
+
+    def end(self, seconds: float) -> None:
+        """Wait until it has ended, for so long at most; then kill it."""
+        if isinstance(self.process, BaseProcess):
+            self.process.join(seconds)
+            if self.process.exitcode is None:
+                self.process.kill()
+                self.process.join()
+            return
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 @contextmanager
-def _processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+def _processes() -> Iterator[list[_Server]]:
     """Yield a list for processes; those that are in it are stopped at the end, all at once."""
-    running: list[subprocess.Popen[bytes]] = []
+    running: list[_Server] = []
     try:
         yield running
     finally:
-        for process in reversed(running):
-            process.send_signal(signal.SIGTERM)
+        for server in reversed(running):
+            server.stop()
         deadline = time.monotonic() + _STOP_SECONDS
-        for process in running:
-            try:
-                process.wait(max(0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for server in running:
+            server.end(max(0, deadline - time.monotonic()))
 
 
 def _dagster(entry: Entry, workspace: Workspace) -> Sequence[str]:
@@ -150,8 +183,8 @@ def _own(command: str) -> str:
     return str(Path(sys.executable).with_name(command))
 
 
-def _start(name: str, command: Sequence[str], workspace: Workspace, running: list[subprocess.Popen[bytes]]) -> _Server:
-    log_file = workspace.logs / f"{name.replace(os.sep, '_')}.log"
+def _start(name: str, command: Sequence[str], workspace: Workspace, running: list[_Server]) -> _Server:
+    log_file = _log_of(name, workspace)
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - Dagster's own commands, of this environment
             [*_ENDING_WITH_US, *command],
@@ -160,8 +193,30 @@ def _start(name: str, command: Sequence[str], workspace: Workspace, running: lis
             # Its own session: a Ctrl-C at the terminal is the command's to answer, in the right order.
             start_new_session=True,
         )
-    running.append(process)
-    return _Server(name, process, log_file)
+    running.append(server := _Server(name, process, log_file))
+    return server
+
+
+def _fork_server(name: str, arguments: Sequence[str], workspace: Workspace, running: list[_Server]) -> _Server:
+    log_file = _log_of(name, workspace)
+    running.append(server := _Server(name, fork(f"server of {name}", _serve, [*arguments], str(log_file)), log_file))
+    return server
+
+
+def _serve(arguments: list[str], log: str) -> None:
+    """Serve a location in this process, a fork that still has the terminal of its command."""
+    from dagster._cli.api import grpc_command  # noqa: PLC0415 - only a server needs it
+
+    os.setsid()
+    end_with_parent()
+    with Path(log).open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    grpc_command.main(arguments, standalone_mode=False)
+
+
+def _log_of(name: str, workspace: Workspace) -> Path:
+    return workspace.logs / f"{name.replace(os.sep, '_')}.log"
 
 
 def _address(port: int) -> Sequence[str]:

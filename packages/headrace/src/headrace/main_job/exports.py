@@ -10,10 +10,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from dagster import AssetKey
-
-from headrace.main_job.plan import Partition
-
 _DAY_FILE = re.compile(r"(\d{4}-\d{2}-\d{2})\.(csv|csv\.gz|parquet|jsonl|empty)")
 _TABLE_FILE = re.compile(r"(\w+)\.(csv|csv\.gz|parquet|jsonl)")
 
@@ -53,14 +49,22 @@ class ExportFiles:
         days = sorted(day for table, files in self.days.items() if tables is None or table in tables for day in files)
         return (date.fromisoformat(days[0]), date.fromisoformat(days[-1])) if days else None
 
-    def hashes(self, first: date, last: date) -> Mapping[AssetKey, Mapping[Partition, str]]:
-        """Return what `ingest` records as the source of each raw partition of the days: the file's hash, or `empty`."""
+    def hashes(self, first: date, last: date) -> Mapping[str, Mapping[str | None, str]]:
+        """Return what `ingest` records as the source of each partition of the days: the file's hash, or `empty`.
+
+        Args:
+            first: the first day.
+            last: the last day, included.
+
+        Returns:
+            The hashes by table, then by day; by None for a reference table.
+        """
         wanted = {(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)}
-        hashes: dict[AssetKey, Mapping[Partition, str]] = {}
-        for table, path in self.tables.items():
-            hashes[AssetKey(["raw", table])] = {None: _hash(path)}
+        hashes: dict[str, Mapping[str | None, str]] = {
+            table: {None: _hash(path)} for table, path in self.tables.items()
+        }
         for table, files in self.days.items():
-            hashes[AssetKey(["raw", table])] = {day: _hash(path) for day, path in files.items() if day in wanted}
+            hashes[table] = {day: _hash(path) for day, path in files.items() if day in wanted}
         return hashes
 
 

@@ -6,16 +6,11 @@ from pathlib import Path
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance
 
-from headrace.local_dagster.daemon import AssetNode
-from headrace.local_dagster.graphql import GraphQL
+from headrace.local_dagster.daemon import AssetNode, LocalDaemon
 from headrace.main_job.plan import History, Partition
 from headrace.workspace import Workspace
 
 _CODE_VERSION_TAG = "dagster/code_version"
-_FAILED_CHECKS = """
-{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks {
-  checks { blocking executionForLatestMaterialization { status runId } } } } } }
-"""
 
 
 class RecordedHistory:
@@ -24,13 +19,13 @@ class RecordedHistory:
     Args:
         workspace: where lake and warehouse are.
         instance: the instance.
-        graphql: its webserver, which knows the checks of all locations.
+        daemon: its daemon, which knows the checks of all locations.
     """
 
-    def __init__(self, workspace: Workspace, instance: DagsterInstance, graphql: GraphQL) -> None:
+    def __init__(self, workspace: Workspace, instance: DagsterInstance, daemon: LocalDaemon) -> None:
         self._workspace = workspace
         self._instance = instance
-        self._graphql = graphql
+        self._daemon = daemon
 
     def of(self, nodes: Sequence[AssetNode]) -> Mapping[AssetKey, History]:
         """Return what is recorded of assets, and there."""
@@ -89,16 +84,10 @@ class RecordedHistory:
     def _failed_partitions(self) -> Mapping[AssetKey, Collection[Partition]]:
         """Return the partitions that were materialized by the run whose blocking check of them failed."""
         failed: dict[AssetKey, set[Partition]] = defaultdict(set)
-        for node in self._graphql.ask(_FAILED_CHECKS)["assetNodes"]:
-            key = AssetKey(node["assetKey"]["path"])
-            for check in node["assetChecksOrError"].get("checks", []):
-                execution = check["executionForLatestMaterialization"]
-                if check["blocking"] and execution and execution["status"] != "SUCCEEDED":
-                    stored = self._instance.get_records_for_run(
-                        execution["runId"], of_type=DagsterEventType.ASSET_MATERIALIZATION
-                    )
-                    for record in stored.records:
-                        event = record.event_log_entry.dagster_event
-                        if event and event.asset_key == key:
-                            failed[key].add(event.partition)
+        for key, run_id in self._daemon.failed_checks():
+            stored = self._instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION)
+            for record in stored.records:
+                event = record.event_log_entry.dagster_event
+                if event and event.asset_key == key:
+                    failed[key].add(event.partition)
         return failed

@@ -7,13 +7,13 @@ from functools import cached_property
 from time import sleep
 
 import click
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.user_errors import UserError
+from headrace.deployed.fork_server import wait_for_an_end
 from headrace.local_dagster.daemon import AssetNode, LocalDaemon
 from headrace.local_dagster.dead_runs import DeadRuns
-from headrace.local_dagster.graphql import GraphQL
 from headrace.locations.duckdb_files import shared_files
 from headrace.main_job.exports import ExportFiles
 from headrace.main_job.history import RecordedHistory
@@ -27,18 +27,6 @@ _ENDED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCE
 _UNFINISHED = [status for status in DagsterRunStatus if status not in _FINISHED]
 _TICK_SECONDS = 0.5
 
-_LAUNCH = """
-mutation($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-    ... on UnauthorizedError { message }
-  }
-}
-"""
-_CANCEL = "mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }"
-
 
 class MainJob:
     """One run of the main job, over servers that run.
@@ -47,15 +35,13 @@ class MainJob:
         workspace: the workspace.
         instance: its Dagster instance.
         daemon: the daemons that move the backfill on.
-        url: the webserver's address.
     """
 
-    def __init__(self, workspace: Workspace, instance: DagsterInstance, daemon: LocalDaemon, url: str) -> None:
+    def __init__(self, workspace: Workspace, instance: DagsterInstance, daemon: LocalDaemon) -> None:
         self._workspace = workspace
         self._instance = instance
         self._daemon = daemon
-        self._graphql = GraphQL(url)
-        self._history = RecordedHistory(workspace, instance, self._graphql)
+        self._history = RecordedHistory(workspace, instance, daemon)
         self._dead_runs = DeadRuns(instance)
 
     @cached_property
@@ -86,7 +72,8 @@ class MainJob:
             written[node.location] |= {node.duckdb_file} if node.duckdb_file else set()
         for file in shared_files(written):
             raise UserError(str(file))
-        sources = ExportFiles.of(self._workspace.exports).hashes(first, last)
+        hashes = ExportFiles.of(self._workspace.exports).hashes(first, last)
+        sources = {AssetKey(["raw", table]): of_table for table, of_table in hashes.items()}
         history = {} if everything else self._history.of(nodes)
         return plan_build(nodes, history, sources, first, last, everything=everything)
 
@@ -99,20 +86,23 @@ class MainJob:
         Raises:
             KeyboardInterrupt: it was interrupted, and its runs have ended, or did not within half a minute, or it was
                 interrupted again.
-            click.ClickException: Dagster refuses the backfill.
         """
         with interrupts.deferred():
-            backfill_id = self._launch(plan)
+            backfill_id = self._daemon.request_backfill("headrace run", plan.ranges)
             report = RunReport(self._instance, backfill_id, plan)
             try:
                 while not self._has_ended(backfill_id, report, progress):
-                    interrupts.raise_if_wanted(within=_TICK_SECONDS)
+                    interrupts.raise_if_wanted(self._wait)
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
                     progress.tell("canceling the runs; a second Ctrl-C does not wait for them")
                 self._cancel(backfill_id)
                 raise
             return report
+
+    def _wait(self) -> None:
+        """Wait for what a look would find: the end of a run, or events of one."""
+        wait_for_an_end(_TICK_SECONDS)
 
     def _has_ended(self, backfill_id: str, report: RunReport, progress: Progress) -> bool:
         """Move the backfill on, and return whether it has ended."""
@@ -125,26 +115,8 @@ class MainJob:
         progress.show(report)
         return backfill is None or backfill.status.value in _ENDED
 
-    def _launch(self, plan: BuildPlan) -> str:
-        params = {
-            "title": "headrace run",
-            "partitionsByAssets": [
-                {
-                    "assetKey": {"path": key.path},
-                    "partitions": {"ranges": [{"start": start, "end": end} for start, end in ranges]}
-                    if ranges
-                    else None,
-                }
-                for key, ranges in plan.ranges.items()
-            ],
-        }
-        answer = self._graphql.ask(_LAUNCH, {"params": params})["launchPartitionBackfill"]
-        if "backfillId" not in answer:
-            raise click.ClickException(f"Dagster refused the backfill: {answer.get('message', answer['__typename'])}")
-        return str(answer["backfillId"])
-
     def _cancel(self, backfill_id: str) -> None:
-        self._graphql.ask(_CANCEL, {"id": backfill_id})
+        self._daemon.cancel_backfill(backfill_id)
         for _ in range(60):
             self._daemon.advance_backfills()
             # One that ended just before it was asked to is canceling, and nobody else would end that.
