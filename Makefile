@@ -12,6 +12,9 @@ DBT_PROJECTS := $(patsubst %/dbt_project.yml,%,$(wildcard dbt/dbt_project.yml pr
 EACH_DBT_PROJECT = mkdir -p $(STATE)/check; for project in $(DBT_PROJECTS); do cd $(CURDIR)/$$project && \
 	HEADRACE_LAKE=lake HEADRACE_WAREHOUSE=$(STATE)/check/warehouse.duckdb
 
+# Else each of the hundreds of processes that the tests start would compile what it imports of the members.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 .PHONY: help

@@ -96,7 +96,7 @@ from rich.console import Console
 from headrace.main_job.plan import BuildPlan
 from headrace.main_job.progress import Progress, result_table
 from headrace.main_job.report import Failure, RunReport
-from headrace.main_job.command import _print_failures
+from headrace.main_job.run import _print_failures
 
 class Report:
     assets, checks, failures, partitions_done, assets_done = {}, [True, False], [Failure("a", "b")], 1, 1

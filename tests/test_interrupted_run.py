@@ -47,13 +47,11 @@ def interrupted(tmp_path: Path, open_shop: OpenShop) -> Iterator[tuple[Shop, sub
 
 def interrupt(process: subprocess.Popen[str], shop: Shop, number: signal.Signals) -> None:
     """Signal a run in its middle, and wait until nothing of it is left."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        done = re.search(r"(\d+) of \d+ partitions", line)
-        if done and int(done[1]) > 0:
-            break
-    else:
-        pytest.fail("the run ended before it was interrupted")
+    deadline = time.monotonic() + 120
+    while not (workers(shop) and shop.events(after=0)):
+        assert process.poll() is None, "the run ended before it was interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert len(shop.processes()) >= 4
     process.send_signal(number)
     rest = process.communicate(timeout=60)[1]
@@ -80,14 +78,16 @@ def test_a_terminated_run_leaves_no_process(interrupted: tuple[Shop, subprocess.
     interrupt(process, shop, signal.SIGTERM)
 
 
+@pytest.mark.parametrize("when", ["as its servers begin", "in a run"])
 def test_nothing_outlives_a_killed_command_but_the_run_in_flight_which_ends(
-    interrupted: tuple[Shop, subprocess.Popen[str]],
+    interrupted: tuple[Shop, subprocess.Popen[str]], when: str
 ) -> None:
     shop, process = interrupted
     deadline = time.monotonic() + 120
-    while not workers(shop):
+    log = shop.folder / "state" / "dagster" / "processes" / "ingest.log"
+    while not (workers(shop) if when == "in a run" else log.exists()):
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.01)
     process.kill()
     process.wait()
     assert shop.left() == []
@@ -134,8 +134,9 @@ def kill_a_worker(shop: Shop) -> bool:
 
 
 def workers(shop: Shop) -> list[int]:
-    """Return the processes of runs: the forks of the process that has loaded a shop's locations."""
+    """Return the processes of runs: the forks of the process that has loaded a shop's locations, with the runs' log."""
     servers: dict[int, int] = {}
+    logs: dict[int, str] = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command, environ = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
@@ -144,4 +145,6 @@ def workers(shop: Shop) -> list[int]:
             continue
         if b"multiprocessing.forkserver" in command and str(shop.folder).encode() in environ:
             servers[int(process.name)] = parent
-    return [process for process, parent in servers.items() if parent in servers]
+            with suppress(OSError):
+                logs[int(process.name)] = (process / "fd" / "1").readlink().name
+    return [process for process, parent in servers.items() if parent in servers and logs.get(process) == "runs.log"]

@@ -112,14 +112,26 @@ def test_a_range_is_one_invocation_of_dbt_for_each_group(shop: Shop) -> None:
     }
 
 
-def test_a_second_run_finds_everything_fresh(shop: Shop) -> None:
+def test_a_second_run_finds_everything_fresh_and_loads_nothing(shop: Shop) -> None:
     before = shop.last_id()
+    # The first run had dbt parse the project, and what another program says is not remembered.
+    assert shop.run() == {}
+    logs = {log: log.stat().st_mtime_ns for log in (shop.folder / "state" / "dagster" / "processes").iterdir()}
     result = shop.call("run")
+    assert {log: log.stat().st_mtime_ns for log in logs} == logs
     assert result.returncode == 0, result.stderr
     assert f"{DAYS[0]} to {DAYS[-1]}: everything is fresh" in result.stderr
     assert result.stdout == ""
     assert shop.events(after=before) == {}
     assert json.loads(shop.call("run", "--format", "json").stdout) == {"assets": [], "failures": []}
+
+
+def test_a_model_that_is_new_is_built_although_everything_was_fresh(shop: Shop) -> None:
+    (shop.folder / "dbt" / "models" / "marts" / "lifetime" / "sizes.sql").write_text(
+        "{{ config(contract={'enforced': false}) }} select 1 as size"
+    )
+    assert set(shop.run()) == {"sizes"}
+    assert shop.run() == {}
 
 
 def test_a_revised_day_is_built_with_its_hours_its_month_and_the_marts(shop: Shop) -> None:

@@ -27,6 +27,13 @@ ADAPTERS = {
         "dagster._core.storage.schedules",
         "dagster._grpc.server",
     },
+    # The text of partitions.
+    f"{HEADRACE}/local_dagster/asset_node.py": {"dagster._core.definitions.partitions.snap.snap"},
+    # What the UI says of a check.
+    f"{HEADRACE}/local_dagster/failed_checks.py": {
+        "dagster._core.loader",
+        "dagster._core.storage.asset_check_execution_record",
+    },
     # What `dagster api grpc` calls, in a fork.
     f"{HEADRACE}/local_dagster/servers.py": {"dagster._cli.api"},
     # The event log in SQLite that writes in batches.
@@ -40,7 +47,6 @@ ADAPTERS = {
     f"{HEADRACE}/local_dagster/daemon.py": {
         "dagster._core.definitions.selector",
         "dagster._core.execution.backfill",
-        "dagster._core.storage.asset_check_execution_record",
         "dagster._core.utils",
         "dagster._core.workspace.context",
         "dagster._core.workspace.load_target",

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from dagster import AssetKey, DagsterInstance, DailyPartitionsDefinition
 
-from headrace.local_dagster.daemon import AssetNode, LocalDaemon
+from headrace.local_dagster.asset_node import AssetNode
+from headrace.local_dagster.daemon import LocalDaemon
 from headrace.local_dagster.storage import create_storage
 
 LOCATION = """

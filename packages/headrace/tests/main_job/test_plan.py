@@ -16,7 +16,7 @@ from dagster import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.local_dagster.daemon import AssetNode
+from headrace.local_dagster.asset_node import AssetNode
 from headrace.main_job.plan import BuildPlan, History, Partition, plan_build
 
 # Within January, so its month began before the first partition.

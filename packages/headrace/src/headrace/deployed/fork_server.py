@@ -64,6 +64,18 @@ def fork(name: str, target: Callable[..., object], *arguments: Any) -> BaseProce
     return process
 
 
+def write_trace(file: Path) -> None:
+    """Write what the loading has read (`load_trace`), as JSON."""
+    process = fork("the trace of the loading", _write_trace, str(file))
+    process.join()
+
+
+def _write_trace(file: str) -> None:
+    from headrace.deployed.preloaded_locations import trace  # noqa: PLC0415 - a fork has it already
+
+    Path(file).write_text(trace.to_json(), encoding="utf-8")
+
+
 def wait_for_an_end(seconds: float) -> None:
     """Wait until one of the processes that this one has forked ends; for so long at most."""
     connection.wait([process.sentinel for process in multiprocessing.active_children()], seconds)

@@ -6,22 +6,19 @@ faster. What runs is Dagster's code; only when it runs is ours. A backfill is re
 GraphQL does it, which would need a webserver. `tests/local_dagster/test_daemon.py` fails if it moves.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from dagster import AssetKey, DagsterInstance, PartitionMapping, PartitionsDefinition
+from dagster import AssetKey, DagsterInstance
 from dagster._core.definitions.selector import (
     PartitionRangeSelector,
     PartitionsByAssetSelector,
     PartitionsSelector,
 )
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionResolvedStatus
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -29,37 +26,11 @@ from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 from dagster_shared.error import SerializableErrorInfo
 
+from headrace.local_dagster.asset_node import AssetNode
 from headrace.locations.duckdb_files import METADATA as DUCKDB_FILE
 
 _KIND_TAG = "dagster/kind/"
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AssetNode:
-    """An asset as its code location serves it.
-
-    Args:
-        key: the asset's key.
-        location: the name of the code location that materializes it.
-        parents: the keys of the assets that it is made from.
-        partitions_def: its partitions; None where it has none.
-        code_version: what its location says of its code; None where it says nothing.
-        is_virtual: whether it holds no data of its own, as a view.
-        kinds: what it is made and stored with, such as dbt and duckdb.
-        duckdb_file: the DuckDB file that its table is in, where its location says so.
-        mappings: which partitions of a parent its partitions read, where that is not Dagster's default.
-    """
-
-    key: AssetKey
-    location: str
-    parents: frozenset[AssetKey]
-    partitions_def: PartitionsDefinition[str] | None
-    code_version: str | None
-    is_virtual: bool
-    kinds: frozenset[str] = frozenset()
-    duckdb_file: str | None = None
-    mappings: Mapping[AssetKey, PartitionMapping] = field(default_factory=dict)
 
 
 class LocalDaemon:
@@ -100,6 +71,7 @@ class LocalDaemon:
             node = graph.get(key)
             if node.is_materializable:
                 file = node.metadata.get(DUCKDB_FILE)
+                checks = [graph.get(check) for check in graph.get_check_keys_for_assets({key})]
                 handle = node.resolve_to_singular_repo_scoped_node().repository_handle
                 nodes.append(
                     AssetNode(
@@ -111,6 +83,7 @@ class LocalDaemon:
                         is_virtual=node.is_virtual,
                         kinds=frozenset(tag.removeprefix(_KIND_TAG) for tag in node.tags if tag.startswith(_KIND_TAG)),
                         duckdb_file=str(file.value) if file else None,
+                        blocking_checks=frozenset(check.key.name for check in checks if check.blocking),
                         mappings={
                             parent: mapping
                             for parent in node.parent_keys - {key}
@@ -119,23 +92,6 @@ class LocalDaemon:
                     )
                 )
         return nodes
-
-    def failed_checks(self) -> Sequence[tuple[AssetKey, str]]:
-        """Return each blocking check that did not pass for the last materialization: its asset, and its run."""
-        return asyncio.run(self._failed_checks())
-
-    async def _failed_checks(self) -> Sequence[tuple[AssetKey, str]]:
-        context = self._context.create_request_context()
-        graph = context.asset_graph
-        blocking = [key for key in graph.asset_check_keys if graph.get(key).blocking]
-        found = context.instance.event_log_storage.get_latest_asset_check_execution_by_key(blocking)
-        failed = []
-        for key, execution in found.items():
-            status = await execution.resolve_status(context)
-            passed = status is AssetCheckExecutionResolvedStatus.SUCCEEDED
-            if not passed and await execution.targets_latest_materialization(context):
-                failed.append((key.asset_key, execution.run_id))
-        return failed
 
     def request_backfill(self, title: str, ranges: Mapping[AssetKey, Sequence[tuple[str, str]]]) -> str:
         """Ask for a backfill and return its id.

@@ -15,11 +15,11 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent() -> None:
-    """Let the kernel kill this process when the one that started it is gone.
+def main(command: list[str]) -> None:
+    """Replace this process by a program's.
 
     Raises:
-        OSError: the kernel refuses.
+        OSError: the kernel refuses, or there is no such program.
     """
     parent = os.getppid()
     # Not SIGTERM: Dagster makes SIGINT of it, which what was started in the background of a script ignores.
@@ -27,15 +27,6 @@ def end_with_parent() -> None:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() != parent:
         sys.exit("the command has ended")
-
-
-def main(command: list[str]) -> None:
-    """Replace this process by a program's.
-
-    Raises:
-        OSError: the kernel refuses, or there is no such program.
-    """
-    end_with_parent()
     os.execv(command[0], command)  # noqa: S606 - what the command has chosen
 
 

@@ -4,11 +4,13 @@ Adapter of a private Dagster module: what `dagster api grpc` calls is public onl
 a fork that has loaded the locations. `tests/local_dagster/test_servers.py` fails if it moves.
 """
 
+import multiprocessing
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,6 @@ import yaml
 
 from headrace.cli.user_errors import UserError
 from headrace.deployed.fork_server import fork, forked_locations
-from headrace.local_dagster.ends_with_command import end_with_parent
 from headrace.tools.python_traces import error_of
 from headrace.workspace import Workspace
 from headrace.workspace_file import WORKSPACE, Entry
@@ -208,11 +209,19 @@ def _serve(arguments: list[str], log: str) -> None:
     from dagster._cli.api import grpc_command  # noqa: PLC0415 - only a server needs it
 
     os.setsid()
-    end_with_parent()
+    threading.Thread(target=_end_with_command, daemon=True).start()
     with Path(log).open("wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     grpc_command.main(arguments, standalone_mode=False)
+
+
+def _end_with_command() -> None:
+    """End this process when the command is gone, also where that was killed. Its runs go on to their end."""
+    command = multiprocessing.parent_process()
+    if command is not None:
+        command.join()
+    os._exit(1)
 
 
 def _log_of(name: str, workspace: Workspace) -> Path:

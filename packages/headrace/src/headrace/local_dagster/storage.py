@@ -14,8 +14,13 @@ def create_storage() -> None:
     Runs that were killed with their servers are ended, and what they held is free.
     """
     with DagsterInstance.get() as instance:
-        create_tables(instance)
-        DeadRuns(instance).mend()
+        prepare_storage(instance)
+
+
+def prepare_storage(instance: DagsterInstance) -> None:
+    """Create the databases of an instance, and end its runs that were killed with their servers."""
+    create_tables(instance)
+    DeadRuns(instance).mend()
 
 
 def create_tables(instance: DagsterInstance) -> None:

@@ -8,6 +8,8 @@ import click
 from headrace.cli.user_errors import OneLineCommand
 from headrace.deployed.fork_server import fork_runs, start_loading
 from headrace.main_job.days import days_to_build
+from headrace.main_job.exports import ExportFiles
+from headrace.main_job.remembered import recall
 from headrace.workspace import Workspace
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
@@ -37,12 +39,17 @@ def run(
     workspace.enter()
     days = first and first.date(), last and last.date()
     days_to_build(workspace, *days)
-    fork_runs(_forked(workspace), workspace.logs / "runs.log")
-    start_loading()
-    from headrace.main_job.run import run_main_job  # noqa: PLC0415 - it imports Dagster, while the locations load
-
     port = port or (_UI_PORT if serve else None)
-    if not run_main_job(workspace, days, everything=everything, serve=serve, port=port, output=output):
+    remembered = None if everything else recall(workspace, ExportFiles.of(workspace.exports))
+    fork_runs(_forked(workspace), workspace.logs / "runs.log")
+    if port or not (remembered and remembered.seems_fresh):
+        start_loading()
+    # They import Dagster, while the locations load.
+    from headrace.main_job.planning import Wanted  # noqa: PLC0415
+    from headrace.main_job.run import run_main_job  # noqa: PLC0415
+
+    wanted = Wanted(*days, everything=everything)
+    if not run_main_job(workspace, wanted, remembered, serve=serve, port=port, output=output):
         raise click.exceptions.Exit(1)
 
 

@@ -1,26 +1,17 @@
 """The main job: raw export files become tested dbt marts, by one backfill over all code locations."""
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
-from datetime import date
-from functools import cached_property
+from collections.abc import Sequence
 from time import sleep
 
-import click
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from headrace.cli.interrupts import Interrupts
-from headrace.cli.user_errors import UserError
 from headrace.deployed.fork_server import wait_for_an_end
-from headrace.local_dagster.daemon import AssetNode, LocalDaemon
+from headrace.local_dagster.daemon import LocalDaemon
 from headrace.local_dagster.dead_runs import DeadRuns
-from headrace.locations.duckdb_files import shared_files
-from headrace.main_job.exports import ExportFiles
-from headrace.main_job.history import RecordedHistory
-from headrace.main_job.plan import BuildPlan, plan_build
+from headrace.main_job.plan import BuildPlan
 from headrace.main_job.progress import Progress
 from headrace.main_job.report import BACKFILL_TAG, RunReport
-from headrace.workspace import Workspace
 
 _FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 _ENDED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
@@ -32,50 +23,14 @@ class MainJob:
     """One run of the main job, over servers that run.
 
     Args:
-        workspace: the workspace.
-        instance: its Dagster instance.
+        instance: the Dagster instance.
         daemon: the daemons that move the backfill on.
     """
 
-    def __init__(self, workspace: Workspace, instance: DagsterInstance, daemon: LocalDaemon) -> None:
-        self._workspace = workspace
+    def __init__(self, instance: DagsterInstance, daemon: LocalDaemon) -> None:
         self._instance = instance
         self._daemon = daemon
-        self._history = RecordedHistory(workspace, instance, daemon)
         self._dead_runs = DeadRuns(instance)
-
-    @cached_property
-    def _nodes(self) -> Sequence[AssetNode]:
-        return self._daemon.assets()
-
-    def tables(self) -> Collection[str]:
-        """Return the tables that the locations load from exports.
-
-        Raises:
-            click.ClickException: a code location does not load.
-        """
-        errors = self._daemon.load_errors()
-        if errors:
-            raise click.ClickException("; ".join(errors))
-        paths = [node.key.path for node in self._nodes if node.partitions_def]
-        return {path[1] for path in paths if path[0] == "raw" and len(path) > 1}
-
-    def plan(self, first: date, last: date, *, everything: bool) -> BuildPlan:
-        """Return what has to be built for the days from `first` to `last`, both included.
-
-        Raises:
-            UserError: two locations write one DuckDB file.
-        """
-        nodes = self._nodes
-        written: dict[str, set[str]] = defaultdict(set)
-        for node in nodes:
-            written[node.location] |= {node.duckdb_file} if node.duckdb_file else set()
-        for file in shared_files(written):
-            raise UserError(str(file))
-        hashes = ExportFiles.of(self._workspace.exports).hashes(first, last)
-        sources = {AssetKey(["raw", table]): of_table for table, of_table in hashes.items()}
-        history = {} if everything else self._history.of(nodes)
-        return plan_build(nodes, history, sources, first, last, everything=everything)
 
     def build(self, plan: BuildPlan, progress: Progress, interrupts: Interrupts) -> RunReport:
         """Launch one backfill of the plan and move it to its end; an interruption cancels its runs.

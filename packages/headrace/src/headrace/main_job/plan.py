@@ -1,13 +1,15 @@
 """What the main job has to build: the asset partitions that are missing, changed, or older than an upstream."""
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
-from dagster import AssetKey, TimeWindow, TimeWindowPartitionMapping, TimeWindowPartitionsDefinition
+from dagster import AssetKey, TimeWindow, TimeWindowPartitionMapping
 
-from headrace.local_dagster.daemon import AssetNode
+from headrace.local_dagster.asset_node import AssetNode
+from headrace.main_job.windows import AllWindows, Windows
 
 Partition = str | None
 """A partition key; None stands for an asset without partitions."""
@@ -76,6 +78,7 @@ def plan_build(
         everything: build all partitions of the days, whatever storage says.
     """
     days = _window(first, last)
+    windows = AllWindows()
     by_key = {node.key: node for node in nodes}
     planned: dict[AssetKey, list[Partition]] = {}
     rewritten: set[AssetKey] = set()
@@ -86,11 +89,11 @@ def plan_build(
             past = history.get(parent.key, History())
             if parent.is_virtual:
                 since: dict[Partition, int] = {} if past.code_since is None else {None: past.code_since}
-                changed.append(_Changes(parent, [None] if parent.key in rewritten else [], since))
+                changed.append(_Changes(node, parent, [None] if parent.key in rewritten else [], since, windows))
             else:
-                changed.append(_Changes(parent, planned.get(parent.key, []), past.storage_ids))
+                changed.append(_Changes(node, parent, planned.get(parent.key, []), past.storage_ids, windows))
         keys = []
-        for key in _partitions(node, days):
+        for key in _partitions(node, days, windows):
             before = known.storage_ids.get(key)
             source = sources.get(node.key, {}).get(key)
             other_code = node.code_version is not None and node.code_version != known.code_versions.get(key)
@@ -102,7 +105,7 @@ def plan_build(
                 or other_code
                 or key in known.failed
                 or (source is not None and source != known.sources.get(key))
-                or any(change.reaches(_read(node, key, change.parent), before) for change in changed)
+                or any(change.newest(key) > before for change in changed)
             ):
                 keys.append(key)
         if keys:
@@ -111,87 +114,74 @@ def plan_build(
     in_order = [node for node in nodes if node.key in planned]
     return BuildPlan(
         partitions={node.key: planned[node.key] for node in in_order},
-        ranges={node.key: _ranges(node, planned[node.key]) for node in in_order},
+        ranges={node.key: _ranges(windows.of(node.partitions_def), planned[node.key]) for node in in_order},
     )
 
 
 class _Changes:
-    """The partitions of a parent, as windows of time, with when they changed; for questions of its children."""
+    """When the partitions of a parent changed, for questions of the partitions of a child.
 
-    def __init__(self, parent: AssetNode, planned: Iterable[Partition], changed: Mapping[Partition, int]) -> None:
-        self.parent = parent.key
-        self._planned = sorted(_bounds(parent, key) for key in planned)
-        self._built = sorted((*_bounds(parent, key), storage_id) for key, storage_id in changed.items())
-
-    def reaches(self, window: tuple[datetime, datetime], before: int) -> bool:
-        """Return whether a part of the parent that overlaps the window is planned, or newer than `before`."""
-        start, end = window
-        return any(a < end and b > start for a, b in self._planned) or any(
-            a < end and b > start and storage_id > before for a, b, storage_id in self._built
-        )
-
-
-_ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
-
-
-def _bounds(node: AssetNode, key: Partition) -> tuple[datetime, datetime]:
-    if key is None or not isinstance(node.partitions_def, TimeWindowPartitionsDefinition):
-        return _ALWAYS
-    window = node.partitions_def.time_window_for_partition_key(key)
-    return window.start, window.end
-
-
-def _read(node: AssetNode, key: Partition, parent: AssetKey) -> tuple[datetime, datetime]:
-    """Return the window of a parent that a partition reads: its own, moved by the offsets of its mapping.
-
-    Dagster counts the offsets in partitions of the parent, and takes none between different grains:
-    https://docs.dagster.io/api/dagster/partitions#dagster.TimeWindowPartitionMapping
+    Args:
+        child: the child, whose partitions read the parent by its mapping, or where their windows overlap.
+        parent: the parent.
+        planned: its partitions that are built in any case.
+        changed: when each of its partitions changed.
+        windows: the windows of the graph.
     """
-    start, end = _bounds(node, key)
-    mapping, definition = node.mappings.get(parent), node.partitions_def
-    if (
-        key is None
-        or not isinstance(mapping, TimeWindowPartitionMapping)
-        or not isinstance(definition, TimeWindowPartitionsDefinition)
-    ):
-        return start, end
-    for _ in range(-mapping.start_offset):
-        earlier = definition.get_prev_partition_window(start, respect_bounds=False)
-        start = earlier.start if earlier else start
-    for _ in range(mapping.end_offset):
-        later = definition.get_next_partition_window(end, respect_bounds=False)
-        end = later.end if later else end
-    return start, end
+
+    def __init__(
+        self,
+        child: AssetNode,
+        parent: AssetNode,
+        planned: Iterable[Partition],
+        changed: Mapping[Partition, int],
+        windows: AllWindows,
+    ) -> None:
+        self._of_child, self._of_parent = windows.of(child.partitions_def), windows.of(parent.partitions_def)
+        self._mapping = child.mappings.get(parent.key)
+        when: dict[Partition, float] = {**changed, **dict.fromkeys(planned, math.inf)}
+        self._last = max(when.values(), default=-1)
+        self._when = [when.get(key, -1) for key in self._of_parent.keys] if self._of_parent else []
+
+    def newest(self, key: Partition) -> float:
+        """Return when what a partition of the child reads last changed: infinity where it is planned, -1 for never."""
+        number = self._of_child.numbers.get(key) if self._of_child and key is not None else None
+        if self._of_parent is None or self._of_child is None or number is None:
+            return self._last
+        if isinstance(self._mapping, TimeWindowPartitionMapping):
+            # Dagster takes no offsets between different grains:
+            # https://docs.dagster.io/api/dagster/partitions#dagster.TimeWindowPartitionMapping
+            offsets = self._mapping.start_offset, self._mapping.end_offset
+            start, end = self._of_child.moved(number, *offsets)
+        elif self._of_child is self._of_parent:
+            return self._when[number]
+        else:
+            start, end = self._of_child.starts[number], self._of_child.ends[number]
+        read = self._of_parent.overlapping(start, end)
+        return max(self._when[read.start : read.stop], default=-1)
 
 
-def _partitions(node: AssetNode, days: TimeWindow) -> Sequence[Partition]:
+def _partitions(node: AssetNode, days: TimeWindow, windows: AllWindows) -> Sequence[Partition]:
     """Return the partitions that overlap the days: the month too of which only a few days are among them."""
-    partitions_def = node.partitions_def
-    if partitions_def is None:
+    if node.partitions_def is None:
         return [None]
-    if not isinstance(partitions_def, TimeWindowPartitionsDefinition):
-        return partitions_def.get_partition_keys()
-    ends = partitions_def.get_first_partition_key(), partitions_def.get_last_partition_key()
-    if ends[0] is None or ends[1] is None:
-        return []
-    oldest, newest = (partitions_def.time_window_for_partition_key(key) for key in ends if key)
-    # Dagster lists the partitions that start in a window; one that is not longer may have started before it.
-    longest = 2 * (oldest.end - oldest.start)
-    start, end = max(days.start - longest, oldest.start), min(days.end, newest.end)
-    if start >= end:
-        return []
-    keys = partitions_def.get_partition_keys_in_time_window(TimeWindow(start, end))
-    return [key for key in keys if partitions_def.time_window_for_partition_key(key).end > days.start]
+    of_node = windows.of(node.partitions_def)
+    if of_node is None:
+        return node.partitions_def.get_partition_keys()
+    wanted = of_node.overlapping(days.start, days.end)
+    return of_node.keys[wanted.start : wanted.stop]
 
 
-def _ranges(node: AssetNode, keys: Sequence[Partition]) -> Sequence[tuple[str, str]]:
+def _ranges(windows: Windows | None, keys: Sequence[Partition]) -> Sequence[tuple[str, str]]:
+    """Return the keys as ranges of neighbours in time; each is one by itself where they are no windows."""
     ranges: list[tuple[str, str]] = []
     last_end = None
     for key in keys:
         if key is not None:
-            start, end = _bounds(node, key)
-            ranges.append((ranges.pop()[0], key) if start == last_end else (key, key))
-            last_end = end
+            number = windows.numbers[key] if windows else None
+            follows = windows is not None and number is not None and windows.starts[number] == last_end
+            ranges.append((ranges.pop()[0], key) if follows else (key, key))
+            last_end = windows.ends[number] if windows is not None and number is not None else None
     return ranges
 
 

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import date
 
 import click
 from dagster import DagsterInstance
@@ -14,13 +13,13 @@ from rich.console import Console
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.user_errors import UserError
 from headrace.demo.export import write_demo_data
-from headrace.local_dagster.daemon import LocalDaemon
-from headrace.local_dagster.servers import Servers, running_daemon, running_servers
-from headrace.local_dagster.storage import create_storage
+from headrace.local_dagster.asset_node import nodes_from_json
+from headrace.local_dagster.storage import prepare_storage
 from headrace.main_job.days import days_to_build
 from headrace.main_job.exports import ExportFiles
-from headrace.main_job.job import MainJob
-from headrace.main_job.progress import Progress, result_table
+from headrace.main_job.planning import PlanOfDays, Wanted, plan_days
+from headrace.main_job.progress import result_table
+from headrace.main_job.remembered import Remembered, remember_fresh, signature
 from headrace.main_job.report import RunReport
 from headrace.workspace import Workspace
 
@@ -30,9 +29,9 @@ _REASON_LINES = 12
 
 def run_main_job(
     workspace: Workspace,
-    days: tuple[date | None, date | None],
+    wanted: Wanted,
+    remembered: Remembered | None,
     *,
-    everything: bool,
     serve: bool,
     port: int | None,
     output: str,
@@ -41,8 +40,8 @@ def run_main_job(
 
     Args:
         workspace: a workspace that was entered.
-        days: the first and the last day, where they are given.
-        everything: build all partitions of the days, fresh or not.
+        wanted: the days, and whether all of them.
+        remembered: what a former main job knew of the locations, where that is still so.
         serve: keep the UI and the daemon up until Ctrl-C.
         port: that of the UI; no UI where it is None.
         output: what is printed of the result, `text` or `json`.
@@ -53,59 +52,54 @@ def run_main_job(
         KeyboardInterrupt: it was interrupted, and its runs were canceled.
     """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    start, end = days_to_build(workspace, *days)
-    if ExportFiles.of(workspace.exports).bounds() is None:
+    exports = ExportFiles.of(workspace.exports)
+    if exports.bounds() is None:
+        start, end = days_to_build(workspace, wanted.first, wanted.last)
         console.print(f"no exports in {workspace.exports}: making demo data, {start} to {end}")
         write_demo_data(workspace.exports, start, end, _DEMO_ORDERS, _DEMO_SEED)
-    create_storage()
+        exports = ExportFiles.of(workspace.exports)
     began = time.monotonic()
-    with (
-        _alone(workspace),
-        Interrupts().answered() as interrupts,
-        running_servers(workspace, port=port) as servers,
-    ):
-        if servers.url:
-            console.print(f"Dagster serves {', '.join(workspace.locations)} at {servers.url}")
-        report = _build(workspace, servers, interrupts, days, everything=everything, console=console)
-        if output == "json":
-            click.echo(report.to_json() if report else '{"assets": [], "failures": []}')
-        elif report:
-            Console(soft_wrap=True).print(result_table(report))
-        failed = report is not None and _print_failures(report, console)
-        console.print(f"{'failed' if failed else 'done'} in {time.monotonic() - began:.0f} s")
-        if serve:
-            console.print(f"serving {servers.url} until Ctrl-C")
-            with running_daemon(workspace, servers), suppress(KeyboardInterrupt):
-                threading.Event().wait()
+    before = signature(exports)
+    with _alone(workspace), Interrupts().answered() as interrupts, DagsterInstance.get() as instance:
+        prepare_storage(instance)
+        planned = None
+        if remembered:
+            planned = plan_days(workspace, instance, nodes_from_json(remembered.nodes), wanted, console.print)
+        if planned and not planned.plan.size and port is None:
+            _print_end(planned, None, console, began, output)
+            remember_fresh(workspace, before)
+            return True
+        # Dagster's daemons and gRPC take a second to import.
+        from headrace.main_job.served import Served  # noqa: PLC0415
+
+        with Served.by_servers(workspace, instance, port) as served:
+            if served.url:
+                console.print(f"Dagster serves {', '.join(workspace.locations)} at {served.url}")
+            planned = planned or plan_days(workspace, instance, served.nodes, wanted, console.print)
+            report = served.build(planned, interrupts, console) if planned.plan.size else None
+            if not remembered:
+                served.remember()
+            is_complete = _print_end(planned, report, console, began, output)
+            if is_complete:
+                remember_fresh(workspace, before)
+            if serve:
+                console.print(f"serving {served.url} until Ctrl-C")
+                with served.daemon_runs(), suppress(KeyboardInterrupt):
+                    threading.Event().wait()
+            return is_complete
+
+
+def _print_end(planned: PlanOfDays, report: RunReport | None, console: Console, began: float, output: str) -> bool:
+    """Print the result; return whether all is there."""
+    if report is None:
+        console.print(f"{planned.first} to {planned.last}: everything is fresh")
+    if output == "json":
+        click.echo(report.to_json() if report else '{"assets": [], "failures": []}')
+    elif report:
+        Console(soft_wrap=True).print(result_table(report))
+    failed = report is not None and _print_failures(report, console)
+    console.print(f"{'failed' if failed else 'done'} in {time.monotonic() - began:.0f} s")
     return not failed
-
-
-def _build(
-    workspace: Workspace,
-    servers: Servers,
-    interrupts: Interrupts,
-    days: tuple[date | None, date | None],
-    *,
-    everything: bool,
-    console: Console,
-) -> RunReport | None:
-    """Plan and build; return None where there was nothing to build."""
-    with DagsterInstance.get() as instance, LocalDaemon.over(instance, servers.workspace_file) as daemon:
-        job = MainJob(workspace, instance, daemon)
-        start, end = days_to_build(workspace, *days, job.tables(), console.print)
-        plan = job.plan(start, end, everything=everything)
-        if not plan.size:
-            console.print(f"{start} to {end}: everything is fresh")
-            return None
-        console.print(
-            f"{start} to {end}: building {_count(plan.size, 'partition')} of {_count(len(plan.partitions), 'asset')}"
-        )
-        with Progress(console, plan).shown() as progress:
-            return job.build(plan, progress, interrupts)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _print_failures(report: RunReport, console: Console) -> bool:
