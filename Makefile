@@ -40,9 +40,9 @@ dev: install ## The Dagster UI with all code locations, reloading as you edit (d
 	@eval "$$($(RUN) headrace init)" && $(RUN) dg dev --use-active-venv $(ARGS)
 
 .PHONY: test
-test: browser test-fast ## All tests
-	@$(PYTEST) -m slow -n 2 --dist loadfile --no-loadscope-reorder --junitxml=$(STATE)/tests/slow.xml \
-		tests packages projects bench
+test: install browser ## All tests, in one session: the long ones first, so that the short ones fill the end
+	@# Three workers on two cores: a third of the time of the long ones is waiting.
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --junitxml=$(STATE)/tests/all.xml tests packages projects bench
 
 .PHONY: browser
 browser:
@@ -51,7 +51,7 @@ browser:
 
 .PHONY: test-fast
 test-fast: install ## The tests that start no servers and run no dbt
-	@$(PYTEST) -m "not slow" -n 2 --dist loadfile --junitxml=$(STATE)/tests/fast.xml
+	@$(PYTEST) -m "not slow" -n 2 --dist loadfile --junitxml=$(STATE)/fast.xml
 
 .PHONY: nightly
 nightly: export HEADRACE_THOROUGH := 1

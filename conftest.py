@@ -31,6 +31,7 @@ _BACKSTOP_SECONDS = 60.0
 _ENDS_WITH_ITS_PARENT = "from multiprocessing.resource_tracker import main"
 
 _mark = pytest.StashKey[str]()
+_cpu = pytest.StashKey[float]()
 _stderr = pytest.StashKey[int]()
 _children = pytest.StashKey[set[int]]()
 _leaked = pytest.StashKey["Sequence[_Process]"]()
@@ -73,6 +74,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Remember what this process, and the processes that it has waited for, have computed until now."""
+    item.stash[_cpu] = _cpu_seconds()
+    yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Tell how long a test computed, with its fixtures: `make slowest` shows it beside how long it took."""
+    yield
+    item.user_properties.append(("cpu_seconds", f"{_cpu_seconds() - item.stash[_cpu]:.2f}"))
 
 
 @pytest.hookimpl(trylast=True)  # xdist has ended its workers
@@ -144,6 +159,11 @@ def _restore_signals() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def _cpu_seconds() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def _is_worker(config: pytest.Config) -> bool:

@@ -153,8 +153,13 @@ class Shop:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that say why they are slow: no worker is to be left with one at the end."""
-    items.sort(key=lambda item: not any(mark.args for mark in item.iter_markers("slow")))
+    """Begin with the files that say why they are slow, then those with slow tests: short ones fill the end."""
+    ranks: dict[Path, int] = {}
+    for item in items:
+        marks = list(item.iter_markers("slow"))
+        rank = 0 if any(mark.args for mark in marks) else 1 if marks else 2
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
 
 
 @pytest.fixture(scope="session")

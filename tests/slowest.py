@@ -1,7 +1,8 @@
 """The files of tests that took longest in the last `make test`, each with its reason; `make slowest` prints them.
 
-Times are pytest's, in the workers' seconds: what several workers do at once is added up. The reason is the argument of
-the mark `slow` in the file.
+Times are pytest's, in the workers' seconds: what several workers do at once is added up. The seconds of computing are
+those of the tests and of the processes that they have waited for. The reason is the argument of the mark `slow` in the
+file.
 """
 
 import ast
@@ -16,8 +17,8 @@ import click
 ROOT = Path(__file__).parents[1]
 
 
-def seconds_by_file(reports: Path) -> Counter[Path]:
-    """Return the seconds of each file, below the workspace.
+def seconds_by_file(reports: Path) -> tuple[Counter[Path], Counter[Path]]:
+    """Return the seconds of each file below the workspace, and those in which it computed.
 
     Args:
         reports: a folder of pytest's JUnit reports.
@@ -26,12 +27,17 @@ def seconds_by_file(reports: Path) -> Counter[Path]:
         click.ClickException: there is none: no tests were run.
     """
     found: Counter[Path] = Counter()
+    computed: Counter[Path] = Counter()
     for report in sorted(reports.glob("*.xml")):
         for case in ET.parse(report).iter("testcase"):  # noqa: S314 - written by pytest
-            found[_file(case.get("classname", ""))] += float(case.get("time", "0"))  # type: ignore[assignment]
+            file = _file(case.get("classname", ""))
+            found[file] += float(case.get("time", "0"))  # type: ignore[assignment]
+            for each in case.iter("property"):
+                if each.get("name") == "cpu_seconds":
+                    computed[file] += float(each.get("value", "0"))  # type: ignore[assignment]
     if not found:
         raise click.ClickException(f"{reports}: no reports of pytest: run `make test` first")
-    return found
+    return found, computed
 
 
 def reason(file: Path) -> str:
@@ -57,12 +63,13 @@ def _reasons(tree: ast.AST) -> Iterator[str]:
 @click.option("--number", default=10, show_default=True, help="How many files.")
 def main(reports: Path, number: int) -> None:
     """Print the slowest files of the REPORTS that pytest wrote, as a Markdown table."""
-    seconds = seconds_by_file(reports)
-    click.echo("| seconds | file | why |\n|---:|---|---|")
+    seconds, computed = seconds_by_file(reports)
+    click.echo("| seconds | of it computing | file | why |\n|---:|---:|---|---|")
     for path, taken in seconds.most_common(number):
         file = path.with_suffix(".py")
-        click.echo(f"| {taken:.0f} | `{file}` | {reason(ROOT / file) if (ROOT / file).is_file() else ''} |")
-    click.echo(f"\n{sum(seconds.values()):.0f} s in {len(seconds)} files")
+        why = reason(ROOT / file) if (ROOT / file).is_file() else ""
+        click.echo(f"| {taken:.0f} | {computed[path]:.0f} | `{file}` | {why} |")
+    click.echo(f"\n{sum(seconds.values()):.0f} s, {sum(computed.values()):.0f} of computing, in {len(seconds)} files")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,13 @@ def test_a_model_that_is_new_is_built_although_everything_was_fresh(shop: Shop) 
     (shop.folder / "dbt" / "models" / "marts" / "lifetime" / "sizes.sql").write_text(
         "{{ config(contract={'enforced': false}) }} select 1 as size"
     )
-    assert set(shop.run()) == {"sizes"}
+    report = json.loads(shop.call("run", "--format", "json", "--profile").stdout)
+    assert [asset["key"] for asset in report["assets"]] == ["sizes"]
+    stages = ["start", "plan", "build", "end"]
+    parts = [f"build.{part}" for part in ("idle", "launch", "steps", "statements", "finish")]
+    assert set(report["profile"]) == {*stages, *parts}
+    assert all(report["profile"][stage] > 0 for stage in [*stages, "build.launch", "build.steps", "build.statements"])
+    assert sum(report["profile"][part] for part in parts) == pytest.approx(report["profile"]["build"], abs=1)
     assert shop.run() == {}
 
 

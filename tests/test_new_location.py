@@ -19,6 +19,8 @@ from installations import Host, configure, own_environment
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 NAME = "finance"
+pytestmark = pytest.mark.slow
+
 IS_THOROUGH = bool(os.environ.get("HEADRACE_THOROUGH"))
 
 
@@ -142,7 +144,6 @@ def test_outside_of_a_workspace_and_of_git_it_says_so(tmp_path: Path, unchanged:
     assert [path.name for path in tmp_path.iterdir()] == ["workspace.yaml"]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_change_of_the_template_reaches_a_location_that_exists(tmp_path: Path) -> None:
     clone = cloned(tmp_path / "workspace")

@@ -9,6 +9,7 @@ from headrace.cli.user_errors import OneLineCommand
 from headrace.deployed.fork_server import fork_runs, start_loading
 from headrace.main_job.days import days_to_build
 from headrace.main_job.exports import ExportFiles
+from headrace.main_job.profile import Profile
 from headrace.main_job.remembered import recall
 from headrace.workspace import Workspace
 
@@ -27,14 +28,23 @@ _UI_PORT = 3000
     metavar="N",
     help="Serve the UI at this port meanwhile.  [default: no UI; 3000 with --serve]",
 )
-@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", help="Output format.")
+@click.option("--profile", "prints_profile", is_flag=True, help="Print where the seconds went.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Output format.")
 def run(
-    *, first: datetime | None, last: datetime | None, everything: bool, serve: bool, port: int | None, output: str
+    *,
+    first: datetime | None,
+    last: datetime | None,
+    everything: bool,
+    serve: bool,
+    port: int | None,
+    prints_profile: bool,
+    form: str,
 ) -> None:
     """Load the export files and build the tested marts, in one backfill over all code locations.
 
     Builds what is missing, what changed, and what depends on it. Writes demo data if there are no exports.
     """
+    profile = Profile()
     workspace = Workspace.find()
     workspace.enter()
     days = first and first.date(), last and last.date()
@@ -46,9 +56,10 @@ def run(
         start_loading()
     # They import Dagster, while the locations load.
     from headrace.main_job.planning import Wanted  # noqa: PLC0415
-    from headrace.main_job.run import run_main_job  # noqa: PLC0415
+    from headrace.main_job.run import Output, run_main_job  # noqa: PLC0415
 
     wanted = Wanted(*days, everything=everything)
+    output = Output(form, profile, prints_profile)
     if not run_main_job(workspace, wanted, remembered, serve=serve, port=port, output=output):
         raise click.exceptions.Exit(1)
 

@@ -1,7 +1,7 @@
 """The progress of a backfill: bars on a terminal, plain lines elsewhere; and the table at its end."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich import progress as bars
@@ -82,4 +82,15 @@ def result_table(report: RunReport) -> Table:
             f"{asset.seconds:.2f}",
             Text(f"{passed} of {ran}" if ran else "", "" if passed == ran else "red"),
         )
+    return table
+
+
+def profile_table(seconds: Mapping[str, float]) -> Table:
+    """Return the seconds as a table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("where the time went")
+    table.add_column("seconds", justify="right")
+    for name, value in seconds.items():
+        stage, _, part = name.partition(".")
+        table.add_row(f"  {part}" if part else stage, f"{value:.2f}")
     return table

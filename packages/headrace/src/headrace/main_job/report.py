@@ -1,9 +1,9 @@
 """What a backfill has done so far, read from Dagster's event log: for the progress, the table and the failures."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, RunsFilter
 
@@ -47,6 +47,32 @@ class AssetReport:
         return len(self.partitions) >= self.planned
 
 
+@dataclass
+class RunTimes:
+    """When a run did what, in seconds since the epoch.
+
+    Args:
+        requested: when it was made.
+        first_step: when its first step began.
+        last_step: when its last step ended.
+        ended: when it ended.
+    """
+
+    requested: float
+    first_step: float | None = None
+    last_step: float | None = None
+    ended: float | None = None
+
+    def take(self, event: DagsterEvent, timestamp: float) -> None:
+        """Take an event of the run."""
+        if event.event_type is DagsterEventType.STEP_START:
+            self.first_step = self.first_step or timestamp
+        elif event.event_type in (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE):
+            self.last_step = timestamp
+        elif event.is_job_event:
+            self.ended = timestamp
+
+
 @dataclass(frozen=True)
 class Failure:
     """One reason why something was not built.
@@ -72,6 +98,7 @@ class RunReport:
     def __init__(self, instance: DagsterInstance, backfill_id: str, plan: BuildPlan) -> None:
         self.assets = {key: AssetReport(planned=len(keys)) for key, keys in plan.partitions.items()}
         self.failures: list[Failure] = []
+        self.times: dict[str, RunTimes] = {}
         self._instance = instance
         self._filter = RunsFilter(tags={BACKFILL_TAG: backfill_id})
         self._cursors: dict[str, str] = {}
@@ -87,6 +114,7 @@ class RunReport:
         records = self._instance.get_run_records(self._filter)
         for record in records:
             run_id = record.dagster_run.run_id
+            self.times.setdefault(run_id, RunTimes(record.create_timestamp.timestamp()))
             while True:
                 page = self._instance.get_records_for_run(run_id, self._cursors.get(run_id), _EVENTS, limit=1000)
                 self._cursors[run_id] = page.cursor
@@ -114,31 +142,27 @@ class RunReport:
         """Return the last result of each check that ran."""
         return [passed for asset in self.assets.values() for passed in asset.checks.values()]
 
-    def to_json(self) -> str:
+    def to_dict(self) -> Mapping[str, Any]:
         """Return the table and the failures for a machine."""
-        return json.dumps(
-            {
-                "assets": [
-                    {
-                        "key": key.to_user_string(),
-                        "partitions": len(asset.partitions),
-                        "planned": asset.planned,
-                        "rows": asset.rows,
-                        "seconds": round(asset.seconds, 3),
-                        "checks": {"passed": sum(asset.checks.values()), "all": len(asset.checks)},
-                    }
-                    for key, asset in self.assets.items()
-                ],
-                "failures": [{"what": failure.what, "reason": failure.reason} for failure in self.failures],
-            },
-            indent=1,
-        )
+        return {
+            "assets": [
+                {
+                    "key": key.to_user_string(),
+                    "partitions": len(asset.partitions),
+                    "planned": asset.planned,
+                    "rows": asset.rows,
+                    "seconds": round(asset.seconds, 3),
+                    "checks": {"passed": sum(asset.checks.values()), "all": len(asset.checks)},
+                }
+                for key, asset in self.assets.items()
+            ],
+            "failures": [{"what": failure.what, "reason": failure.reason} for failure in self.failures],
+        }
 
     def _take(self, run_id: str, event: DagsterEvent, timestamp: float) -> None:
         step = (run_id, event.step_key or "")
+        self.times[run_id].take(event, timestamp)
         match event.event_type:
-            case DagsterEventType.STEP_START:
-                self._step_began[step] = timestamp
             case DagsterEventType.ASSET_MATERIALIZATION:
                 self._take_materialization(step, event)
             case DagsterEventType.ASSET_CHECK_EVALUATION:

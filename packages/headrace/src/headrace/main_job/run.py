@@ -1,9 +1,10 @@
 """What `headrace run` does, once what it starts is loading."""
 
+import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import click
 from dagster import DagsterInstance
@@ -18,13 +19,45 @@ from headrace.local_dagster.storage import prepare_storage
 from headrace.main_job.days import days_to_build
 from headrace.main_job.exports import ExportFiles
 from headrace.main_job.planning import PlanOfDays, Wanted, plan_days
-from headrace.main_job.progress import result_table
+from headrace.main_job.profile import Profile, sum_of_stages
+from headrace.main_job.progress import profile_table, result_table
 from headrace.main_job.remembered import Remembered, remember_fresh, signature
 from headrace.main_job.report import RunReport
 from headrace.workspace import Workspace
 
 _DEMO_ORDERS, _DEMO_SEED = 400, 7
 _REASON_LINES = 12
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed, and how.
+
+    Args:
+        form: of the result on standard output, `text` or `json`; all else goes to standard error.
+        profile: takes the times of the stages.
+        prints_profile: whether the times are printed.
+    """
+
+    form: str
+    profile: Profile
+    prints_profile: bool
+
+    def end(self, planned: PlanOfDays, report: RunReport | None, console: Console) -> bool:
+        """Print the result; return whether all is there."""
+        seconds = self.profile.seconds(report)
+        if report is None:
+            console.print(f"{planned.first} to {planned.last}: everything is fresh")
+        if self.form == "json":
+            told = report.to_dict() if report else {"assets": [], "failures": []}
+            click.echo(json.dumps({**told, **({"profile": seconds} if self.prints_profile else {})}, indent=1))
+        elif report:
+            Console(soft_wrap=True).print(result_table(report))
+        failed = report is not None and _print_failures(report, console)
+        if self.prints_profile:
+            console.print(profile_table(seconds))
+        console.print(f"{'failed' if failed else 'done'} in {sum_of_stages(seconds):.0f} s")
+        return not failed
 
 
 def run_main_job(
@@ -34,7 +67,7 @@ def run_main_job(
     *,
     serve: bool,
     port: int | None,
-    output: str,
+    output: Output,
 ) -> bool:
     """Build what the days need; return whether all of it is there.
 
@@ -44,7 +77,7 @@ def run_main_job(
         remembered: what a former main job knew of the locations, where that is still so.
         serve: keep the UI and the daemon up until Ctrl-C.
         port: that of the UI; no UI where it is None.
-        output: what is printed of the result, `text` or `json`.
+        output: what is printed.
 
     Raises:
         UserError: the days cannot be, or another main job is active.
@@ -58,28 +91,34 @@ def run_main_job(
         console.print(f"no exports in {workspace.exports}: making demo data, {start} to {end}")
         write_demo_data(workspace.exports, start, end, _DEMO_ORDERS, _DEMO_SEED)
         exports = ExportFiles.of(workspace.exports)
-    began = time.monotonic()
     before = signature(exports)
+    profile = output.profile
     with _alone(workspace), Interrupts().answered() as interrupts, DagsterInstance.get() as instance:
         prepare_storage(instance)
+        profile.begin("plan")
         planned = None
         if remembered:
             planned = plan_days(workspace, instance, nodes_from_json(remembered.nodes), wanted, console.print)
         if planned and not planned.plan.size and port is None:
-            _print_end(planned, None, console, began, output)
+            profile.begin("end")
+            output.end(planned, None, console)
             remember_fresh(workspace, before)
             return True
+        profile.begin("start")
         # Dagster's daemons and gRPC take a second to import.
         from headrace.main_job.served import Served  # noqa: PLC0415
 
         with Served.by_servers(workspace, instance, port) as served:
             if served.url:
                 console.print(f"Dagster serves {', '.join(workspace.locations)} at {served.url}")
+            profile.begin("plan")
             planned = planned or plan_days(workspace, instance, served.nodes, wanted, console.print)
+            profile.begin("build")
             report = served.build(planned, interrupts, console) if planned.plan.size else None
+            profile.begin("end")
             if not remembered:
                 served.remember()
-            is_complete = _print_end(planned, report, console, began, output)
+            is_complete = output.end(planned, report, console)
             if is_complete:
                 remember_fresh(workspace, before)
             if serve:
@@ -87,19 +126,6 @@ def run_main_job(
                 with served.daemon_runs(), suppress(KeyboardInterrupt):
                     threading.Event().wait()
             return is_complete
-
-
-def _print_end(planned: PlanOfDays, report: RunReport | None, console: Console, began: float, output: str) -> bool:
-    """Print the result; return whether all is there."""
-    if report is None:
-        console.print(f"{planned.first} to {planned.last}: everything is fresh")
-    if output == "json":
-        click.echo(report.to_json() if report else '{"assets": [], "failures": []}')
-    elif report:
-        Console(soft_wrap=True).print(result_table(report))
-    failed = report is not None and _print_failures(report, console)
-    console.print(f"{'failed' if failed else 'done'} in {time.monotonic() - began:.0f} s")
-    return not failed
 
 
 def _print_failures(report: RunReport, console: Console) -> bool:
