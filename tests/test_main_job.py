@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import OpenShop, Shop
 
-pytestmark = [pytest.mark.slow("nine calls of `headrace run`, each with servers of its own"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow("ten calls of `headrace run`, each with servers of its own"), pytest.mark.timeout(900)]
 
 # Neither the partitions nor the days begin with a month, and the days cross the end of one.
 START = "2024-01-15"

@@ -108,3 +108,36 @@ def test_it_sees_the_graph_and_ticks(workspace_file: Path, caplog: pytest.LogCap
         daemon.advance_backfills()
         daemon.launch_queued_runs()
     assert caplog.messages == []
+
+
+@pytest.mark.filterwarnings("ignore:Error loading repository location gone")
+@pytest.mark.slow
+def test_a_backfill_is_requested_and_canceled(workspace_file: Path) -> None:
+    raw, orders = AssetKey(["raw", "orders"]), AssetKey("orders")
+    with DagsterInstance.get() as instance, LocalDaemon.over(instance, workspace_file) as daemon:
+        days = [("2024-01-15", "2024-01-16"), ("2024-01-20", "2024-01-20")]
+        backfill_id = daemon.request_backfill("a title", {raw: days, orders: []})
+        asked = instance.get_backfill(backfill_id)
+        assert asked
+        assert asked.asset_backfill_data
+        target = asked.asset_backfill_data.target_subset
+        assert (asked.title, asked.status.value) == ("a title", "REQUESTED")
+        assert {*target.iterate_asset_partitions()} == {
+            *((raw, day) for day in ("2024-01-15", "2024-01-16", "2024-01-20")),
+            (orders, None),
+        }
+        daemon.advance_backfills()
+        # An asset without a backfill policy has a run for each partition; the view between the two is not asked for.
+        runs = instance.get_runs()
+        assert {(*(run.asset_selection or ()), run.tags.get("dagster/partition")) for run in runs} == {
+            *((raw, day) for day in ("2024-01-15", "2024-01-16", "2024-01-20")),
+            (orders, None),
+        }
+        assert {run.tags["dagster/backfill"] for run in runs} == {backfill_id}
+        daemon.cancel_backfill(backfill_id)
+        for _ in range(10):
+            daemon.advance_backfills()
+        ended = instance.get_backfill(backfill_id)
+        assert ended
+        assert ended.status.value == "CANCELED"
+        assert {run.status.value for run in instance.get_runs()} == {"CANCELED"}

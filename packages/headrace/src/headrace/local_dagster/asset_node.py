@@ -58,7 +58,7 @@ def nodes_to_json(nodes: Sequence[AssetNode]) -> str:
                     "is_virtual": node.is_virtual,
                     "kinds": sorted(node.kinds),
                     "duckdb_file": node.duckdb_file,
-                    "mappings": [[parent.path, _text(how)] for parent, how in node.mappings.items()],
+                    "mappings": sorted([parent.path, _text(how)] for parent, how in node.mappings.items()),
                     "blocking_checks": sorted(node.blocking_checks),
                 }
                 for node in nodes

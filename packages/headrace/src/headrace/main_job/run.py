@@ -14,7 +14,7 @@ from rich.console import Console
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.user_errors import UserError
 from headrace.demo.export import write_demo_data
-from headrace.local_dagster.asset_node import nodes_from_json
+from headrace.local_dagster.asset_node import nodes_from_json, nodes_to_json
 from headrace.local_dagster.storage import prepare_storage
 from headrace.main_job.days import days_to_build
 from headrace.main_job.exports import ExportFiles
@@ -112,6 +112,8 @@ def run_main_job(
             if served.url:
                 console.print(f"Dagster serves {', '.join(workspace.locations)} at {served.url}")
             profile.begin("plan")
+            if remembered and nodes_to_json(served.nodes) != remembered.nodes:
+                remembered, planned = None, None  # edited since it was recalled
             planned = planned or plan_days(workspace, instance, served.nodes, wanted, console.print)
             profile.begin("build")
             report = served.build(planned, interrupts, console) if planned.plan.size else None
