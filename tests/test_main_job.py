@@ -126,6 +126,21 @@ def test_a_second_run_finds_everything_fresh_and_loads_nothing(shop: Shop) -> No
     assert json.loads(shop.call("run", "--format", "json").stdout) == {"assets": [], "failures": []}
 
 
+def test_what_is_remembered_is_compared_with_what_is_served(shop: Shop) -> None:
+    """As if a model were edited after its definition was recalled, and before it is served."""
+    assert shop.run() == {}
+    file = shop.folder / "state" / "dagster" / "headrace-definitions.json"
+    content = json.loads(file.read_text())
+    nodes = json.loads(content["nodes"])
+    (orders,) = [node for node in nodes["nodes"] if node["key"] == ["orders"]]
+    orders["code_version"] = "of another text"
+    file.write_text(json.dumps({**content, "nodes": json.dumps(nodes)}))
+    before = shop.last_id()
+    assert shop.run() == {}
+    assert shop.events(after=before) == {}
+    assert json.loads(file.read_text())["nodes"] == content["nodes"]
+
+
 def test_a_model_that_is_new_is_built_although_everything_was_fresh(shop: Shop) -> None:
     (shop.folder / "dbt" / "models" / "marts" / "lifetime" / "sizes.sql").write_text(
         "{{ config(contract={'enforced': false}) }} select 1 as size"

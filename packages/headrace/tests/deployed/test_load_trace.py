@@ -147,3 +147,14 @@ def test_what_asks_a_program_or_a_network_is_not_remembered(project: Path, asks:
     trace = call(LOADS, project)
     assert said in json.loads(trace)["asked"]
     assert not holds(trace, project)
+
+
+def test_a_look_that_fails_disturbs_nothing_and_is_not_remembered(project: Path) -> None:
+    """The name is that of pytest's own bytecode, which the standard library takes for none."""
+    odd = project / "__pycache__" / "odd.cpython-311-pytest-8.3.4.pyc"
+    odd.parent.mkdir()
+    odd.write_bytes(b"")
+    (project / "loaded.py").write_text(f"{LOADED}\nopen({str(odd)!r}, 'rb').close()\n")
+    trace = call(LOADS, project)
+    assert any(why.startswith("open: ") for why in json.loads(trace)["asked"])
+    assert not holds(trace, project)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from importlib import metadata
@@ -164,5 +165,11 @@ def _versions() -> Mapping[str, str]:
     """Return the installed packages of dbt; only of those the metadata is read, which takes a millisecond each."""
     folders = [Path(folder) for folder in sys.path if Path(folder).is_dir()]
     names = {path.name.partition("-")[0] for folder in folders for path in folder.glob("*.*-info")}
-    installed = [metadata.distribution(name) for name in names if "dbt" in name.lower()]
-    return {distribution.name.lower(): distribution.version for distribution in installed}
+    found = {}
+    for name in names:
+        # pip leaves the half of a package that it could not remove, by a name with a tilde.
+        with suppress(metadata.PackageNotFoundError):
+            if "dbt" in name.lower():
+                installed = metadata.distribution(name)
+                found[installed.name.lower()] = installed.version
+    return found

@@ -58,6 +58,13 @@ class LoadTrace:
     def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._is_on:
             return
+        try:
+            self._take(event, arguments)
+        except Exception as error:
+            # What a hook raises is raised by what it looks at.
+            self.fail(f"{event}: {error}")
+
+    def _take(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
             self._open(*arguments)
         elif event in ("os.listdir", "os.scandir"):

@@ -2,12 +2,14 @@
 
 Dagster's index answers in one query which materialization is a partition's last one. What that one says of its code and
 of its export is in the event, and to read an event takes 0.3 ms: half a minute for ten years of hours. So it is read
-once. A record never changes, and is known by its storage id; a file that is gone or broken is made again.
+once, and known by its storage id. A file that is gone or broken is made again.
+
+SQLite gives an id again where the last ones were deleted, with their run or by a wipe. Then the last one that is known
+of the asset is another event, or gone, and nothing that is known of the asset counts.
 """
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from typing import NamedTuple
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
 from headrace.main_job.plan import Partition
+from headrace.main_job.remembered import write_json
 
 _FORMAT = 1
 _FILE = "headrace-details.json"
@@ -74,8 +77,11 @@ class Details:
         missing = [id_ for partition, id_ in ids.items() if known.get(_name(partition), _NONE).storage_id != id_]
         if missing:
             read = self._read_view(key) if is_view else self._read(key, missing)
-            known = {name: found for name in map(_name, ids) if (found := read.get(name) or known.get(name))}
-            self._known[key.to_string()] = _Known(_Event(last.storage_id, last.timestamp), known)
+            found = {**known, **read}
+            known = {name: found[name] for name, id_ in _named(ids) if name in found and found[name].storage_id == id_}
+            # Of what came after the last one nothing would show that its id was given again.
+            kept = {name: detail for name, detail in known.items() if detail.storage_id <= last.storage_id}
+            self._known[key.to_string()] = _Known(_Event(last.storage_id, last.timestamp), kept)
             self._has_news = True
         return {partition: known.get(_name(partition), _NONE) for partition in ids}
 
@@ -83,9 +89,7 @@ class Details:
         """Keep what was read for the next main job."""
         if self._has_news:
             assets = {key: [known.last, known.details] for key, known in self._known.items()}
-            fresh = self._file.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps({"format": _FORMAT, "assets": assets}))
-            fresh.replace(self._file)
+            write_json(self._file, {"format": _FORMAT, "assets": assets})
 
     def _still_known(self, key: AssetKey, last: EventLogRecord) -> Mapping[str, Detail]:
         """Return what is known of an asset, unless its events were deleted and their ids given again."""
@@ -140,6 +144,10 @@ class _Known(NamedTuple):
 
 
 _NONE = Detail(-1, "", "")
+
+
+def _named(ids: Mapping[Partition, int]) -> Iterator[tuple[str, int]]:
+    return ((_name(partition), id_) for partition, id_ in ids.items())
 
 
 def _name(partition: Partition) -> str:

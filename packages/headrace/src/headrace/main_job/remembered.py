@@ -54,12 +54,12 @@ def recall(workspace: Workspace, exports: ExportFiles) -> Remembered | None:
 
 def remember_definitions(workspace: Workspace, nodes: str, trace: str) -> None:
     """Remember what the locations define, with what their loading has read."""
-    _write(workspace.dagster_home / _DEFINITIONS, {"nodes": nodes, "trace": json.loads(trace)})
+    write_json(workspace.dagster_home / _DEFINITIONS, {"nodes": nodes, "trace": json.loads(trace)})
 
 
 def remember_fresh(workspace: Workspace, signature_then: str) -> None:
     """Remember that all was fresh over the exports of a signature."""
-    _write(workspace.dagster_home / _FRESH, signature_then)
+    write_json(workspace.dagster_home / _FRESH, signature_then)
 
 
 def signature(exports: ExportFiles) -> str:
@@ -69,7 +69,8 @@ def signature(exports: ExportFiles) -> str:
     return hashlib.sha256(repr(states).encode()).hexdigest()
 
 
-def _write(file: Path, content: str | Mapping[str, object]) -> None:
+def write_json(file: Path, content: str | Mapping[str, object]) -> None:
+    """Write a file as a whole: one that reads it meanwhile has the former one."""
     fresh = file.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(content), encoding="utf-8")
     fresh.replace(file)
