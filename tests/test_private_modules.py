@@ -19,9 +19,10 @@ ADAPTERS = {
         "dagster._core.launcher",
         "dagster._grpc.types",
     },
-    # What a run imports besides the definitions; what is not there is left out.
+    # What a run imports besides the definitions, where it is there; and from which state definitions are made.
     f"{HEADRACE}/deployed/preloaded_locations.py": {
         "dagster._cli.api",
+        "dagster._core.definitions.definitions_load_context",
         "dagster._core.storage.event_log",
         "dagster._core.storage.runs",
         "dagster._core.storage.schedules",

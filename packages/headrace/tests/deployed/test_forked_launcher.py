@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ import time
 from pathlib import Path
 
 import dagster as dg
+from dagster.components import DefsStateConfig, DefsStateConfigArgs
 
 HERE = Path(__file__).parent
 (HERE / f"imported {os.getpid()}").touch()
@@ -61,9 +62,31 @@ def work():
     works()
 
 
+@dg.op
+def steps():
+    (HERE / "step").write_text(f"{os.getpid()} {os.getppid()}")
+
+
+@dg.job(executor_def=dg.multiprocess_executor)
+def several():
+    steps()
+
+
+class Stored(dg.StateBackedComponent):
+    defs_state_config = DefsStateConfig.from_args(DefsStateConfigArgs.legacy_code_server_snapshots(), "stored")
+
+    def write_state_to_path(self, state_path):
+        state_path.write_text("made")
+
+    def build_defs_from_state(self, context, state_path):
+        return dg.Definitions(assets=[dg.AssetSpec(state_path.read_text())])
+
+
 @dg.definitions
 def defs():
-    return dg.Definitions(jobs=[work])
+    (HERE / f"defined {os.getpid()}").touch()
+    stored = dg.build_defs_for_component(Stored()) if (HERE / "stored").exists() else dg.Definitions()
+    return dg.Definitions.merge(dg.Definitions(jobs=[work, several]), stored)
 """
 
 FORKS = """
@@ -104,9 +127,9 @@ class Served:
     server: int
 
     @contextmanager
-    def launching(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    def launching(self, job: str = "work", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
         """Launch a run as a daemon would; the command ends with its run."""
-        command = [BIN / "dagster", "job", "launch", "-w", self.home / "workspace.yaml", "-l", "shop", "-j", "work"]
+        command = [BIN / "dagster", "job", "launch", "-w", self.home / "workspace.yaml", "-l", "shop", "-j", job]
         with (self.home / "launch.log").open("wb") as log:
             process = subprocess.Popen(
                 command, cwd=self.home, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True
@@ -137,6 +160,10 @@ class Served:
         """Return whether a process itself imported the location."""
         return (self.home / f"imported {pid}").exists()
 
+    def defined(self, pid: int) -> bool:
+        """Return whether a process itself made the definitions."""
+        return (self.home / f"defined {pid}").exists()
+
 
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
@@ -163,22 +190,37 @@ def of_session(number: int) -> list[str]:
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    with serving(tmp_path, monkeypatch, "-m", "shop") as served:
+        yield served
+
+
+@contextmanager
+def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *target: str, stored: bool = False) -> Iterator[Served]:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text(INSTANCE)
     (tmp_path / "shop.py").write_text(LOCATION)
+    if stored:
+        (tmp_path / "stored").touch()
     create_storage()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     entry = {"grpc_server": {"host": "127.0.0.1", "port": port, "location_name": "shop"}}
     (tmp_path / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [entry]}))
-    command = [*(BIN / "dagster", "api", "grpc", "-m", "shop"), *("--host", "127.0.0.1", "--port", str(port))]
+    command = [*(BIN / "dagster", "api", "grpc", *target), *("--host", "127.0.0.1", "--port", str(port))]
+    served = Served(tmp_path, 0)
     with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen([*command, "--location-name", "shop"], cwd=tmp_path, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [*command, "--location-name", "shop"],
+            cwd=tmp_path,
+            env={**os.environ, **served.forking},
+            stdout=log,
+            stderr=log,
+        )
     try:
         wait_until(lambda: answers(port))
-        yield Served(tmp_path, server.pid)
+        yield replace(served, server=server.pid)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
@@ -201,6 +243,38 @@ def test_a_run_is_a_fork_of_a_process_that_has_loaded_the_location(served: Serve
     assert "RUN_SUCCESS" in (served.home / "runs.log").read_text()
     assert "RUN_SUCCESS" not in (served.home / "launch.log").read_text()
     wait_until(lambda: not Path(f"/proc/{parent}").exists())
+
+
+LOADED = ("-m", "headrace.deployed.loaded_definitions", "-a", "shop")
+"""What the servers of `headrace run` serve."""
+
+
+def test_a_fork_takes_the_definitions_that_were_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, monkeypatch, *LOADED) as served:
+        with served.launching(**served.forking):
+            pid, parent, _ = served.run()
+        assert only_status() is DagsterRunStatus.SUCCESS
+        assert (served.defined(parent), served.defined(pid)) == (True, False)
+
+
+def test_a_step_that_is_a_process_of_its_own_loads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, monkeypatch, *LOADED) as served:
+        with served.launching("several", **served.forking):
+            pass
+        assert only_status() is DagsterRunStatus.SUCCESS
+        pid, parent = map(int, (served.home / "step").read_text().split())
+        assert (served.defined(pid), served.defined(parent)) == (True, False)
+
+
+def test_definitions_made_from_a_state_are_made_again_by_who_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a fork shares would be another state than that which its server knows."""
+    with serving(tmp_path, monkeypatch, *LOADED, stored=True) as served:
+        with served.launching(**served.forking):
+            pid, parent, _ = served.run()
+        assert only_status() is DagsterRunStatus.SUCCESS
+        assert (served.defined(parent), served.defined(pid)) == (True, True)
 
 
 def test_a_fork_is_terminated_as_any_run(served: Served) -> None:

@@ -134,6 +134,61 @@ def test_either_storage_reads_and_continues_what_the_other_wrote(
             )
 
 
+def test_the_file_of_each_run_has_the_tables_of_dagsters_own_and_its_own_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.job
+    def work() -> None: ...
+
+    made: dict[str, set[str]] = {}
+    for name, config in (("ours", OURS), ("dagsters", "")):
+        folder = home(tmp_path / name, config)
+        with instance_of(folder, monkeypatch) as instance:
+            runs = [instance.create_run_for_job(work) for _ in range(3)]
+            for number, run in enumerate(runs):
+                instance.report_engine_event(f"event {number}", run)
+            for number, run in enumerate(runs):
+                assert [entry.message for entry in instance.all_logs(run.run_id)] == [f"event {number}"]
+        files = folder / "history" / "runs"
+        assert {file.stem for file in files.glob("*.db")} == {"index", *(run.run_id for run in runs)}
+        assert not [file for file in files.iterdir() if file.name.startswith(".")], "nothing is left"
+        made[name] = {schema_of(files / f"{run.run_id}.db") for run in runs}
+    assert made["ours"] == made["dagsters"]
+    assert len(made["ours"]) == 1
+
+
+def schema_of(file: Path) -> str:
+    with closing(sqlite3.connect(file)) as connection:
+        return str(
+            [
+                connection.execute(sql).fetchall()
+                for sql in (
+                    "select sql from sqlite_master order by name",
+                    "select * from alembic_version",
+                    "pragma journal_mode",
+                    "pragma integrity_check",
+                )
+            ]
+        )
+
+
+def test_a_file_that_another_process_has_made_by_then_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dg.job
+    def work() -> None: ...
+
+    folder = home(tmp_path / "home", OURS)
+    with instance_of(folder, monkeypatch) as ours, DagsterInstance.get() as other:
+        for instance in (ours, other):
+            instance.create_run_for_job(work)  # each has an empty file to copy
+            instance.report_engine_event("first", instance.get_runs(limit=1)[0])
+        run = other.create_run_for_job(work)
+        other.report_engine_event("of the other", run)
+        ours.report_engine_event("of ours", run)
+        other.report_engine_event("of the other again", run)
+        told = [entry.message for entry in ours.all_logs(run.run_id)]
+    assert told == ["of the other", "of ours", "of the other again"]
+
+
 KILLED = """
 import os, signal
 import dagster as dg

@@ -2,13 +2,21 @@
 
 A resource with a method `warm_up()` is asked to do what each process does before its first work, such as to read a
 manifest. It leaves no connection open, no thread and no lock.
+
+Adapter of a private Dagster module: definitions may be made from a state that Dagster keeps, such as that of a hosted
+loader, and a run is then told of which. Only the context of their loading says so. The tests of forked runs fail if it
+moves.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+
+from headrace.deployed import loaded_definitions
 from headrace.deployed.fork_server import forked_locations
 from headrace.deployed.load_trace import LoadTrace
 
@@ -28,13 +36,19 @@ def _load(name: str, module: str | None) -> Iterator[Callable[[], object]]:
         if module is None:
             trace.fail(f"{name} is a file")
             return
-        definitions = getattr(import_module(module), "defs", None)
+        definitions = getattr(import_module(module), loaded_definitions.ATTRIBUTE, None)
         if callable(definitions):
-            loaded: Any = definitions()
-            repository = loaded.get_repository_def()
-            repository.load_all_definitions()
-            for job in repository.get_implicit_asset_job_names():
-                repository.get_job(job)
+            context = DefinitionsLoadContext(DefinitionsLoadType.INITIALIZATION)
+            with DefinitionsLoadContext.scoped(context):
+                loaded: Any = definitions()
+                repository = loaded.get_repository_def()
+                repository.load_all_definitions()
+                # Dagster names the job of all assets also where there are none.
+                for job in filter(repository.has_job, repository.get_implicit_asset_job_names()):
+                    repository.get_job(job)
+            state = context.accessed_defs_state_info
+            if not (context.get_pending_reconstruction_metadata() or (state and state.info_mapping)):
+                loaded_definitions.keep(name, loaded)
             warm_ups = [getattr(resource, "warm_up", None) for resource in (loaded.resources or {}).values()]
             yield from filter(callable, warm_ups)
     except Exception:
@@ -49,3 +63,6 @@ trace.stop()
 for _warm_up in _warm_ups:
     with suppress(Exception):  # the run that needs the resource tells
         _warm_up()
+# Else the first collection of each fork would write to, and so copy, all that it shares with this process.
+gc.collect()
+gc.freeze()

@@ -77,11 +77,12 @@ def running_servers(workspace: Workspace, *, port: int | None = None) -> Iterato
                 entries.append({"grpc_server": {**entry.server, "location_name": name}})
                 continue
             code_port = _free_port()
-            arguments = [*entry.arguments(workspace.root), "--location-name", name, *_address(code_port)]
+            target, address = entry.arguments(workspace.root), ["--location-name", name, *_address(code_port)]
             if name in forked_locations():
-                server = _fork_server(name, arguments, workspace, running)
+                server = _fork_server(name, target, address, workspace, running)
             else:
-                server = _start(name, [*_dagster(entry, workspace), "api", "grpc", *arguments], workspace, running)
+                command = [*_dagster(entry, workspace), "api", "grpc", *target, *address]
+                server = _start(name, command, workspace, running)
             servers.append((server, code_port))
             entries.append({"grpc_server": {"host": _HOST, "port": code_port, "location_name": name}})
         workspace_file = workspace.logs / "workspace.yaml"
@@ -198,22 +199,27 @@ def _start(name: str, command: Sequence[str], workspace: Workspace, running: lis
     return server
 
 
-def _fork_server(name: str, arguments: Sequence[str], workspace: Workspace, running: list[_Server]) -> _Server:
+def _fork_server(
+    name: str, target: Sequence[str], address: Sequence[str], workspace: Workspace, running: list[_Server]
+) -> _Server:
     log_file = _log_of(name, workspace)
-    running.append(server := _Server(name, fork(f"server of {name}", _serve, [*arguments], str(log_file)), log_file))
+    process = fork(f"server of {name}", _serve, name, [*target], [*address], str(log_file))
+    running.append(server := _Server(name, process, log_file))
     return server
 
 
-def _serve(arguments: list[str], log: str) -> None:
+def _serve(name: str, target: list[str], address: list[str], log: str) -> None:
     """Serve a location in this process, a fork that still has the terminal of its command."""
     from dagster._cli.api import grpc_command  # noqa: PLC0415 - only a server needs it
+
+    from headrace.deployed.loaded_definitions import arguments_for  # noqa: PLC0415 - a fork has it already
 
     os.setsid()
     threading.Thread(target=_end_with_command, daemon=True).start()
     with Path(log).open("wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    grpc_command.main(arguments, standalone_mode=False)
+    grpc_command.main([*(arguments_for(name) or target), *address], standalone_mode=False)
 
 
 def _end_with_command() -> None:
