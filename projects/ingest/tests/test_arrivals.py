@@ -1,6 +1,7 @@
 """The sensor over real files, a real instance and real loads: each export is loaded once for each content it has."""
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -18,7 +19,7 @@ from ingest.assets import raw_asset
 from ingest.definitions import defs
 from ingest.defs.arrivals import new_exports
 from ingest.defs.raw import raw_assets
-from ingest.new_exports import new_exports_sensor
+from ingest.new_exports import new_exports_sensor, seconds_between_looks
 from ingest.tables import TABLES
 
 DAYS = ("2024-01-01", "2024-01-02", "2024-01-03")
@@ -49,6 +50,15 @@ class Ingest:
         self.cursor = tick.cursor or self.cursor
         self.requests, self.skip_message = tick.run_requests or [], tick.skip_message
         return [requested(request) for request in self.requests]
+
+    def later(self, seconds: float) -> None:
+        """Let so much time have passed since each waiting export was first seen as it is."""
+        stored = json.loads(self.cursor or "{}")
+        for versions in stored["waiting"].values():
+            for day, waiting in versions.items():
+                version, _, since = waiting.partition(" ")
+                versions[day] = f"{version} {float(since) - seconds}"
+        self.cursor = json.dumps(stored)
 
     def load(self) -> bool:
         """Run what was requested last; return whether all of it succeeded."""
@@ -142,7 +152,7 @@ def test_what_is_there_is_loaded_once_in_a_run_over_the_range(ingest: Ingest) ->
 
 def test_it_runs_without_a_hand() -> None:
     assert new_exports.default_status is dg.DefaultSensorStatus.RUNNING
-    assert new_exports.minimum_interval_seconds == 30
+    assert new_exports.minimum_interval_seconds == 5
 
 
 @pytest.mark.usefixtures("settled")
@@ -220,11 +230,14 @@ def test_a_day_waits_while_one_of_its_files_may_still_be_written(ingest: Ingest,
     assert ingest.look() == []
 
 
-def test_a_file_from_the_future_is_settled_when_a_second_look_finds_it_the_same(ingest: Ingest, loaded: Path) -> None:
+def test_a_file_from_the_future_is_settled_when_it_has_been_the_same_for_a_while(ingest: Ingest, loaded: Path) -> None:
     path = loaded / f"orders/{DAYS[0]}.csv"
     path.write_text(path.read_text().replace("1166", "1167"))
     os.utime(path, (time.time() + 3600, time.time() + 3600))
     assert ingest.look() == []
+    ingest.later(6)
+    assert ingest.look() == [], "the same at the next look, 5 s later"
+    ingest.later(6)
     assert ingest.look() == [(["raw/orders"], DAYS[0], DAYS[0])]
 
 
@@ -346,6 +359,7 @@ def test_a_file_that_cannot_be_read_is_for_a_run_to_refuse(ingest: Ingest, loade
     (loaded / f"tweets/{DAYS[2]}.csv").rename(loaded / f"tweets/{DAYS[2]}.empty")
     settle(loaded / "tweets")
     assert ingest.look() == [(["raw/tweets"], DAYS[2], DAYS[2])]
+    ingest.later(60)
     assert ingest.look() == [(["raw/orders"], DAYS[1], DAYS[1])]
     assert not ingest.load()
 
@@ -446,6 +460,26 @@ def test_a_thousand_days(ingest: Ingest, exports: Path, record_property: Callabl
     assert len(found) == 1
     took = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in measured.items())
     record_property("measured", f"new_exports over 3 x 1000 days, cursor of {size:,} bytes: {took}")
+
+
+def test_the_more_exports_there_are_the_less_often_it_looks() -> None:
+    assert [seconds_between_looks(number) for number in (0, 3_000, 10_000, 20_000, 1_000_000)] == [5, 5, 15, 30, 30]
+
+
+@pytest.mark.slow
+def test_a_look_at_many_exports_is_not_repeated_at_once(ingest: Ingest, exports: Path) -> None:
+    ingest.sensor = new_exports_sensor(TABLES, dg.DailyPartitionsDefinition("2000-01-01"))
+    for name in ("orders", "items"):
+        (exports / name).mkdir(parents=True)
+        for number in range(5_000):
+            (exports / name / f"{date(2000, 1, 1) + timedelta(days=number)}.csv").touch()
+    settle(exports)
+    assert len(ingest.look()) == 1
+    (exports / "orders" / "2020-01-01.csv").touch()
+    settle(exports)
+    assert ingest.look() == []
+    assert ingest.skip_message
+    assert ingest.skip_message.endswith(" has 10,000 exports: looking again in 15 s")
 
 
 def timed(ingest: Ingest) -> tuple[float, list[Requested]]:

@@ -24,6 +24,8 @@ concurrency:
   runs: {max_concurrent_runs: 4}
   # A pool is a thing of which there is one, such as a DuckDB file that one process may write at a time.
   pools: {granularity: op, default_limit: 1}
+# How often the daemon looks whether a run waits for its turn; Dagster's own is 5.
+run_queue: {dequeue_interval_seconds: 1}
 """
 _EVENT_LOG_CONFIG = f"""\
 # Dagster's event log in SQLite, with the events of a range of partitions in one transaction.

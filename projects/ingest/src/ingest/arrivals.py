@@ -46,10 +46,20 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Seen:
-    """What earlier looks found: the version of each export that is dealt with, and of each that waits."""
+    """What earlier looks found.
+
+    Args:
+        done: the version of each export that is dealt with.
+        waiting: `VERSION SECONDS` of each that waits: since when (seconds since the epoch) it has been seen so.
+    """
 
     done: Mapping[Partition, str] = field(default_factory=dict)
     waiting: Mapping[Partition, str] = field(default_factory=dict)
+
+    def since(self, partition: Partition, version: str, now: float) -> float:
+        """Return since when an export has been seen waiting in one version; `now` where it has not."""
+        seen, _, seconds = self.waiting.get(partition, "").partition(" ")
+        return float(seconds or now) if seen == version else now
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> "Seen":
@@ -108,8 +118,8 @@ def look(
     """Compare the export folder with what earlier looks have `seen` and with what was loaded.
 
     A day waits as a whole while one of its exports may still be written or a run loads one of its tables, so that its
-    tables are loaded together. An export waits until it is older than `SETTLED_SECONDS`, or a second look finds it
-    the same; one that changed between two looks waits again. An export with the content that was loaded is done.
+    tables are loaded together. An export waits until it is older than `SETTLED_SECONDS`, or has been seen the same for
+    as long; one that changed between two looks waits again. An export with the content that was loaded is done.
 
     Args:
         folder: the export folder.
@@ -136,7 +146,7 @@ def look(
         file.partition: "may still be written"
         for files in fresh.values()
         for file in files
-        if not _settled(file, seen.waiting.get(file.partition), now)
+        if not _settled(file, seen, now)
     }
     for table, run_id in being_loaded().items() if any(fresh.values()) else ():
         waiting |= {file.partition: f"waits for run {run_id}" for file in fresh.get(table, ())}
@@ -155,7 +165,11 @@ def look(
             done[file.partition] = file.version
             if not (load and file.has(load.source_sha256)):
                 arrivals.append(Arrival(file.partition, file.version, load.storage_id if load else 0))
-    later = {partition: version for partition, version in versions.items() if partition not in done}
+    later = {
+        partition: f"{version} {seen.since(partition, version, now):.3f}"
+        for partition, version in versions.items()
+        if partition not in done
+    }
     return Look(arrivals, waiting, Seen(done, later))
 
 
@@ -212,11 +226,12 @@ def _files(folder: Path, table: Table, first: str, last: str) -> Iterator[_File]
             yield _File(Partition(table.name, day), exports, _digest(versions), written)
 
 
-def _settled(file: _File, version_before: str | None, now: float) -> bool:
-    if version_before is None:
-        # Where the file server's clock is ahead the age is negative, and a second look decides.
-        return now - file.written >= SETTLED_SECONDS
-    return version_before == file.version
+def _settled(file: _File, seen: Seen, now: float) -> bool:
+    since = seen.since(file.partition, file.version, now)
+    if since == now and file.partition in seen.waiting:
+        return False  # it has changed since the last look, whatever its time says
+    # Where the file server's clock is ahead the age is negative, and how long it has been the same decides.
+    return now - min(since, file.written) >= SETTLED_SECONDS
 
 
 def _tables(arrivals: Sequence[Arrival]) -> Sequence[str]:
