@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import random
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
+_ROOT = Path(__file__).parent
 _PROC = Path("/proc")
 _SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
 _GRACE_SECONDS = 20.0
@@ -57,11 +60,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         del config.stash[_stderr]
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Give a slow test, which starts servers or runs dbt, five minutes: on a busy machine it takes thrice as long."""
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give a slow test, which starts servers or runs dbt, five minutes: on a busy machine it takes thrice as long.
+
+    Of the tests that a mark `some_of` puts together, leave out all but some, unless `HEADRACE_THOROUGH` is set.
+    """
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_SLOW_SECONDS))
+    left_out = set() if os.environ.get("HEADRACE_THOROUGH") else set(_left_out(items))
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -145,6 +156,24 @@ class _Process:
     command: str
     test: str
     is_marked: bool
+
+
+def _left_out(items: Sequence[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield the tests that are not chosen: others for each revision, the same ones for the same revision.
+
+    Where no more tests of a group are asked for than would be chosen, as where one is named, all of them run.
+    """
+    groups: dict[tuple[str, int], list[pytest.Item]] = {}
+    for item in items:
+        if mark := item.get_closest_marker("some_of"):
+            groups.setdefault((mark.args[0], mark.args[1]), []).append(item)
+    if not groups:
+        return
+    staged = subprocess.run(["git", "ls-files", "--stage"], check=False, cwd=_ROOT, capture_output=True).stdout  # noqa: S607
+    for (group, number), members in groups.items():
+        if len(members) > number:
+            rng = random.Random(staged + group.encode())  # noqa: S311 - a choice, not a secret
+            yield from rng.sample(members, len(members) - number)
 
 
 def _restore_signals() -> None:

@@ -17,9 +17,11 @@ from click.testing import CliRunner, Result
 from headrace.cli.main import main
 
 pytestmark = [
-    pytest.mark.slow("loads a location some thirty times, each time in a process of its own"),
+    pytest.mark.slow("loads a location some twenty times, each time in a process of its own"),
     pytest.mark.timeout(300),
 ]
+
+A_CHANGE = pytest.mark.some_of("changes of a contract", 4)
 
 ROOT = Path(__file__).parents[1]
 HEADRACE = Path(sys.executable).parent / "headrace"
@@ -129,6 +131,7 @@ WIDER = "          - {name: gross, data_type: hugeint}\n          - {name: subto
 
 
 # Changes that do not touch each other go together: a location takes seconds to load.
+@A_CHANGE
 @pytest.mark.parametrize(
     ("side", "edits", "expected"),
     [
@@ -216,6 +219,7 @@ def test_a_change_that_breaks_a_contract_is_found(
             assert str(finding["promised_in"]) in str(finding["message"])
 
 
+@A_CHANGE
 @pytest.mark.parametrize(
     ("side", "edits"),
     [
@@ -242,6 +246,7 @@ def test_a_harmless_change_passes(copy: Copy, side: str, edits: Sequence[tuple[s
         assert copy.findings(side, "--against", str(copy.deployed)) == []
 
 
+@A_CHANGE
 def test_a_blocking_check_that_is_gone_is_found_before_the_deploy(copy: Copy) -> None:
     with copy.edited((CHECKS, "_NOT_EMPTY, asset=key, blocking=True", "_NOT_EMPTY, asset=key, blocking=False")):
         assert copy.findings() == []
@@ -250,6 +255,7 @@ def test_a_blocking_check_that_is_gone_is_found_before_the_deploy(copy: Copy) ->
     assert len(findings) == 7
 
 
+@A_CHANGE
 def test_a_raw_column_is_renamed_without_breaking_anybody(copy: Copy, tmp_path: Path) -> None:
     """Expand, migrate, contract, as docs/linking.md tells it: after each step the gate passes, and it was needed."""
     deployed = tmp_path / "deployed"
@@ -289,6 +295,7 @@ def test_a_raw_column_is_renamed_without_breaking_anybody(copy: Copy, tmp_path: 
                 assert gate() == []
 
 
+@A_CHANGE
 def test_the_python_of_the_documentation_reads_another_location(copy: Copy) -> None:
     example = (ROOT / "docs" / "linking.md").read_text().partition("```python\n")[2].partition("```")[0]
     with copy.edited(("projects/ingest/src/ingest/defs/board_report.py", "", example)):

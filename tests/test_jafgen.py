@@ -1,6 +1,6 @@
 """A year of the public generator's files goes through the main job, and no cent is lost.
 
-Its first 10 days, where `HEADRACE_THOROUGH` is not set: the year takes minutes.
+Its first 32 days, where `HEADRACE_THOROUGH` is not set: the year takes minutes.
 """
 
 from __future__ import annotations

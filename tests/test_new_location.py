@@ -239,7 +239,7 @@ def _run_and_deploy(clone: Clone) -> None:
     assert sums[0] == sums[1] != [(None,)]
     assert clone.call("headrace", "contract", "check") == f"contracts hold: ingest, analytics, {NAME}\n"
     one_file = {f"HEADRACE_{NAME.upper()}_WAREHOUSE": str(clone.root / ".headrace/warehouse.duckdb")}
-    for command, code in ((("contract", "check"), 1), (("run",), 2)):
+    for command, code in ((("run",), 2), *([(("contract", "check"), 1)] if IS_THOROUGH else [])):
         refused = clone.try_("headrace", *command, **one_file)
         assert refused.returncode == code
         said = (refused.stdout + refused.stderr).splitlines()[-1].removeprefix("Error: ")

@@ -85,6 +85,19 @@ def test_waits():
 """
 
 
+MANY = """
+import pytest
+
+@pytest.mark.some_of("many", 2)
+@pytest.mark.parametrize("number", range(6))
+def test_many(number):
+    pass
+
+def test_alone():
+    pass
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder of tests with the workspace's own configuration, but for its patience."""
@@ -173,3 +186,28 @@ def test_a_session_that_is_terminated_ends_what_its_tests_have_started(folder: P
         said = session.communicate(timeout=90)[0]
     assert session.returncode == pytest.ExitCode.INTERRUPTED, said
     assert_ends((folder / "started").read_text())
+
+
+@ALONE_AND_TWO
+def test_of_a_group_some_run_the_same_ones_for_a_revision(
+    folder: Path, workers: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEADRACE_THOROUGH", raising=False)
+    for git in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *git], check=True, cwd=folder)  # noqa: S607
+    (code, said), (_, again) = (session_of(MANY, folder, *workers, "-v") for _ in range(2))
+    ran, ran_again = (set(re.findall(r"::(test_\w+(?:\[\d\])?)", text)) for text in (said, again))
+    assert (code, len(ran), "test_alone" in ran) == (0, 3, True)
+    assert ran_again == ran
+    chosen = set()
+    for number in range(12):
+        (folder / "a_change").write_text(f"{number}")
+        subprocess.run(["git", "add", "--all"], check=True, cwd=folder)  # noqa: S607
+        chosen |= set(re.findall(r"::test_many(\[\d\])", session_of(MANY, folder, "-v")[1]))
+        if len(chosen) == 6:
+            break
+    assert len(chosen) == 6, "each has its turn"
+    (_, named) = session_of(MANY, folder, "-v", "-k", "test_many and (1 or 2)")
+    assert "2 passed" in named
+    monkeypatch.setenv("HEADRACE_THOROUGH", "1")
+    assert "7 passed" in session_of(MANY, folder, *workers)[1]
