@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.generate import write_lake
+from bench.history import HistoryMeasurements
+from bench.peer import DifferentRowsError, PeerMeasurements
 from bench.processes import ChildFailedError
 from bench.report import Results, Table
 from bench.rows import RANGE_DAYS, Measurements
@@ -29,32 +31,41 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code: 1 where a measured process failed."""
     options = _parser().parse_args(args)
     range_rounds = options.rounds if options.range_rounds is None else options.range_rounds
+    peer_rounds = options.rounds if options.peer_rounds is None else options.peer_rounds
     progress = Progress()
     sizes = {}
     machine = machine_facts()
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
         write_lake(folder / "lake", days=max(RANGE_DAYS + 1, HISTORY_DAYS + 2 * options.rounds + 2), rows=options.rows)
-        for models in options.models:
-            progress.of(f"{models} models")
-            progress("prepare")
-            try:
+        try:
+            for models in options.models:
+                progress.of(f"{models} models")
+                progress("prepare")
                 sites = prepared_sites(folder / str(models), folder / "lake", models)
                 measurements = Measurements(sites, options.rounds, progress)
                 measurements.measure(range_rounds=range_rounds)
-            except ChildFailedError as error:
-                progress.end()
-                sys.stderr.write(f"{error}\n")
-                return 1
-            sizes[models] = measurements.samples
+                sizes[models] = measurements.samples
+            progress.of("history")
+            history = HistoryMeasurements(options.rounds, progress)
+            history.measure()
+            progress.of("peer")
+            peer = PeerMeasurements(folder / "peer", peer_rounds, progress)
+            if peer_rounds:
+                peer.measure()
+        except (ChildFailedError, DifferentRowsError) as error:
+            progress.end()
+            sys.stderr.write(f"{error}\n")
+            return 1
     progress.end()
-    results = Results(sizes)
+    results = Results(sizes, beside_peer=peer.samples, of_history=history.samples)
     for title, table in results.tables():
         sys.stdout.write(f"{title}\n\n{_markdown(table) if options.markdown else _plain(table)}\n\n")
     if options.json:
         settings = {
             "rounds": options.rounds,
             "range_rounds": range_rounds,
+            "peer_rounds": peer_rounds,
             "rows": options.rows,
         }
         options.json.write_text(json.dumps({"machine": machine, "settings": settings, **results.as_json()}, indent=1))
@@ -98,9 +109,10 @@ def machine_facts() -> Mapping[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="What a partition costs under Dagster.")
-    parser.add_argument("--models", type=int, nargs="+", default=[12, 500, 2000], help="sizes of the dbt project")
+    parser.add_argument("--models", type=int, nargs="*", default=[12, 500, 2000], help="sizes of the dbt project")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each measurement")
     parser.add_argument("--range-rounds", type=int, help="samples of a year's run, 0 for none (default: --rounds)")
+    parser.add_argument("--peer-rounds", type=int, help="samples beside SQLMesh, 0 for none (default: --rounds)")
     parser.add_argument("--rows", type=int, default=400, help="rows a day of the source")
     parser.add_argument("--json", type=Path, help="write every sample, ratio and target to this file")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")

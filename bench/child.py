@@ -1,9 +1,11 @@
 """Run a module as `python -m` does, and write how much memory the process took at most."""
 
+import json
 import os
 import resource
 import runpy
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 MEMORY_VARIABLE = "BENCH_MEMORY"
@@ -19,6 +21,12 @@ def main() -> None:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     finally:
         Path(os.environ[MEMORY_VARIABLE]).write_text(f"{_own_peak_kb() / 1024}")
+
+
+def say(what: Mapping[str, float]) -> None:
+    """Say something to the benchmark."""
+    sys.stdout.write(f"{MARK}{json.dumps(what)}\n")
+    sys.stdout.flush()
 
 
 def _own_peak_kb() -> int:

@@ -1,13 +1,12 @@
 """A process that loads definitions once and builds the partitions that it reads from its input, one a line."""
 
 import importlib
-import json
 import sys
 import time
 
 import dagster as dg
 
-from bench.child import MARK
+from bench.child import say
 from bench.generate import DAILY
 
 
@@ -17,16 +16,11 @@ def main(module: str) -> None:
     job = defs.resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(name) for name in DAILY]
     with dg.DagsterInstance.get() as instance:
-        _say({"ready": True})
+        say({"ready": True})
         for line in sys.stdin:
             start = time.perf_counter()
             job.execute_in_process(instance=instance, asset_selection=keys, partition_key=line.strip())
-            _say({"seconds": time.perf_counter() - start})
-
-
-def _say(what: dict[str, float | bool]) -> None:
-    sys.stdout.write(f"{MARK}{json.dumps(what)}\n")
-    sys.stdout.flush()
+            say({"seconds": time.perf_counter() - start})
 
 
 if __name__ == "__main__":

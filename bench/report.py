@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench import history, peer
 from bench.generate import DAILY
 from bench.rows import COLD, FURTHER, LIVE, PARTITION, RANGE, RANGE_DAYS, ROWS, WARM, WARM_DEV
 from bench.sites import DBT, OURS, PLAIN, SQL, STOCK, STOCK_IN_PROCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from bench.processes import Sample
 
@@ -31,7 +33,7 @@ class Target:
         what: in words.
         limit: the most that it may be; None where that was not measured.
         measured: what it is; None where it was not measured.
-        unit: `s` or `x`.
+        unit: `s`, `ms` or `x`.
     """
 
     what: str
@@ -47,20 +49,29 @@ class Target:
         return "yes" if self.measured <= self.limit else "no"
 
 
+Samples = Mapping[tuple[str, str], Sequence["Sample"]]
+"""The samples by row and way."""
+
+
 class Results:
-    """The samples of all sizes.
+    """The samples of all sizes, and those that have no size.
 
     Args:
-        sizes: for each number of models, the samples by row and way.
+        sizes: for each number of models, the samples.
+        beside_peer: those of the main job beside SQLMesh.
+        of_history: those of Dagster's history.
     """
 
-    def __init__(self, sizes: Mapping[int, Mapping[tuple[str, str], Sequence[Sample]]]) -> None:
+    def __init__(
+        self, sizes: Mapping[int, Samples], *, beside_peer: Samples | None = None, of_history: Samples | None = None
+    ) -> None:
         self._sizes = sizes
+        self._peer = beside_peer or {}
+        self._history = of_history or {}
 
     def seconds(self, models: int, row: str, way: str) -> float | None:
         """Return the median; dbt alone is the same process for a first and for a further partition."""
-        samples = self._samples(models, row, way)
-        return median(sample.seconds for sample in samples) if samples else None
+        return _median(self._samples(models, row, way))
 
     def ratio(self, models: int, row: str, way: str, other: str) -> float | None:
         """Return the ratio of two ways' medians."""
@@ -89,14 +100,28 @@ class Results:
             limit = 1.3 * dbt + events if dbt is not None and events is not None else None
             targets.append(Target(f"{RANGE_DAYS} partitions, {models} models: b, to 1.3 c + events", limit, ours, "s"))
         targets.append(Target(f"load, {_LARGE} models: b/a", 0.5, self.ratio(_LARGE, WARM, OURS, STOCK)))
+        for row, limit in peer.ROWS.items():
+            by = [_median(self._peer.get((row, who), [])) for who in (peer.OURS, peer.PEER)]
+            targets.append(Target(f"{row}: {peer.OURS} / {peer.PEER}", limit, _divided(*by)))
+        for row, limit in history.TARGETS.items():
+            unit = "ms" if row == history.EVENT else "s"
+            targets.append(Target(row, limit, _median(self._history.get((row, history.OURS), [])), unit))
         return targets
 
     def tables(self) -> Iterator[tuple[str, Table]]:
         """Yield the titles and tables of the report; the first line of each table is its head."""
-        yield "Seconds, median (least-most)", self._seconds_table()
-        yield "Ratios of medians", self._ratios_table()
-        yield "Peak memory in MB: the process / with its descendants", self._memory_table()
-        yield "Dagster's own cost of a year's events", self._events_table()
+        if self._sizes:
+            yield "Seconds, median (least-most)", self._seconds_table()
+            yield "Ratios of medians", self._ratios_table()
+            yield "Peak memory in MB: the process / with its descendants", self._memory_table()
+            yield "Dagster's own cost of a year's events", self._events_table()
+        if self._peer:
+            yield "The demo beside SQLMesh", self._simple_table(self._peer, peer.ROWS, (peer.OURS, peer.PEER))
+        if self._history:
+            yield (
+                "Dagster's history",
+                self._simple_table(self._history, history.TARGETS, (history.OURS, history.DAGSTER)),
+            )
         yield "Targets", self._targets_table()
 
     def as_json(self) -> Mapping[str, Any]:
@@ -106,6 +131,10 @@ class Results:
                 {"models": models, "row": row, "way": way, "samples": [asdict(sample) for sample in samples]}
                 for models, by_key in self._sizes.items()
                 for (row, way), samples in by_key.items()
+            ],
+            "others": [
+                {"row": row, "way": way, "samples": [asdict(sample) for sample in samples]}
+                for (row, way), samples in (*self._peer.items(), *self._history.items())
             ],
             "ratios": [
                 {"models": models, "row": row, "ratio": name, "value": self.ratio(models, row, way, other)}
@@ -123,8 +152,7 @@ class Results:
 
     def _seconds_table(self) -> Table:
         def cell(models: int, row: str, way: str) -> str:
-            seconds = [sample.seconds for sample in self._samples(models, row, way)]
-            return f"{median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})" if seconds else ""
+            return _spread(self._samples(models, row, way))
 
         return self._table(ROWS, _COLUMNS, cell)
 
@@ -158,6 +186,13 @@ class Results:
                 table.append([str(models), f"{seconds:.2f}", f"{each:.2f}"])
         return table
 
+    def _simple_table(self, samples: Samples, rows: Iterable[str], ways: Sequence[str]) -> Table:
+        table = [["row", *ways, "ratio"]]
+        for row in rows:
+            by = [samples.get((row, way), []) for way in ways]
+            table.append([row, *map(_spread, by), _shown(_divided(*map(_median, by)))])
+        return table
+
     def _targets_table(self) -> Table:
         rows = [
             [target.what, _shown(target.limit, target.unit), _shown(target.measured, target.unit), target.met]
@@ -173,6 +208,15 @@ class Results:
                 if any(cells):
                     table.append([str(models), row, *cells])
         return table
+
+
+def _median(samples: Sequence[Sample]) -> float | None:
+    return median(sample.seconds for sample in samples) if samples else None
+
+
+def _spread(samples: Sequence[Sample]) -> str:
+    seconds = [sample.seconds for sample in samples]
+    return f"{median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})" if seconds else ""
 
 
 def _divided(value: float | None, by: float | None) -> float | None:

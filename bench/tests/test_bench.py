@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+from bench import history, peer
 from bench.generate import DAILY, write_lake, write_project
 from bench.memory import tree_mb
-from bench.processes import Child, ChildFailedError, Sample, environment, run
+from bench.peer import DifferentRowsError, PeerShop
+from bench.processes import ROOT, Child, ChildFailedError, Sample, environment, run
 from bench.replay import statements
 from bench.report import Results
 from bench.rows import FURTHER, PARTITION, RANGE
@@ -123,3 +125,43 @@ def test_targets_are_met_missed_or_not_measured() -> None:
     assert year.limit == pytest.approx(1.3 * 10 + 10)
     assert year.met == "no"
     assert targets["one partition, 2000 models: b/a"].met == "not measured"
+
+
+def test_the_rows_beside_sqlmesh_and_of_the_history_have_their_targets() -> None:
+    beside = {(peer.ONE, peer.OURS): [Sample(9.0), Sample(8.0)], (peer.ONE, peer.PEER): [Sample(2.0), Sample(3.0)]}
+    results = Results({}, beside_peer=beside, of_history={(history.EVENT, history.OURS): [Sample(0.9)]})
+    targets = {target.what: target for target in results.targets()}
+    one = targets["one revised day: headrace run / SQLMesh"]
+    assert one.measured == pytest.approx(8.5 / 2.5)
+    assert (one.limit, one.met) == (2.0, "no")
+    assert targets[history.EVENT].met == "yes"
+    assert targets["nothing changed: headrace run / SQLMesh"].met == "not measured"
+    tables = dict(results.tables())
+    assert tables["The demo beside SQLMesh"][2] == [peer.ONE, "8.50 (8.00-9.00)", "2.50 (2.00-3.00)", "3.40 x"]
+    assert results.as_json()["others"][0]["row"] == peer.ONE
+
+
+def test_no_time_counts_where_a_table_has_other_rows(tmp_path: Path) -> None:
+    shop = PeerShop(tmp_path, tmp_path)
+    files = {tmp_path / "state/warehouse.duckdb": "main", tmp_path / "peer/peer.duckdb": "shop"}
+    for file, schema in files.items():
+        file.parent.mkdir()
+        with duckdb.connect(file) as connection:
+            connection.execute(f"create schema if not exists {schema}")
+            for table in peer.TABLES:
+                connection.execute(f"create table {schema}.{table} as select 1 as id, 'a' as name")
+    shop.compare()
+    with duckdb.connect(tmp_path / "peer/peer.duckdb") as connection:
+        connection.execute("insert into shop.orders values (1, 'a')")
+    with pytest.raises(DifferentRowsError, match="orders"):
+        shop.compare()
+    for file, schema in files.items():
+        with duckdb.connect(file) as connection:
+            connection.execute(f"delete from {schema}.orders")
+    with pytest.raises(DifferentRowsError, match="orders"):
+        shop.compare()  # nothing is equal to nothing, and says nothing
+
+
+def test_both_sides_have_one_duckdb() -> None:
+    pinned = (ROOT / "bench/sqlmesh/requirements.txt").read_text().splitlines()
+    assert f"duckdb=={duckdb.__version__}" in pinned
