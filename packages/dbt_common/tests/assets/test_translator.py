@@ -44,7 +44,11 @@ def model(parents: Sequence[str], partitions: str = "", meta: str = "") -> str:
     reads = " ".join(f"-- {{{{ {parent} }}}}\n" for parent in parents)
     if partitions:
         meta = f"partitions: {partitions}"
-    config = "materialized='incremental', incremental_strategy='append', " if partitions else ""
+    config = (
+        "materialized='incremental', incremental_strategy='delete_window+insert', event_time='at', "
+        if partitions
+        else ""
+    )
     head = f'{{{{ config({config}meta=fromyaml("{{dagster: {{{meta}}}}}")) }}}}'
     return f"{head}\n{reads}select now() as at where {{{{ in_window('now()') }}}}"
 

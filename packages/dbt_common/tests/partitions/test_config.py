@@ -131,7 +131,11 @@ PARTITIONS = "meta.dagster.partitions"
         (model(grain="day", start="2024-01-01", end_offset=True), f"{PARTITIONS}.end_offset", "not a whole number"),
         (model(grain="day", start="2024-01-01", zone="UTC"), f"{PARTITIONS}.zone", "unknown key"),
         (model({"meta": {"dagster": {"partitions": "day"}}}), PARTITIONS, "not a mapping"),
-        (model(sql="select 1", grain="day", start="2024-01-01"), PARTITIONS, "no in_window"),
+        (
+            model(grain="day", start="2024-01-01", replaces_window="yes"),
+            f"{PARTITIONS}.replaces_window",
+            "neither true nor false",
+        ),
         (model({**MICROBATCH, "event_time": None}), "event_time", "needs it"),
         (model({**MICROBATCH, "begin": None}), "begin", "needs it"),
         (model({**MICROBATCH, "batch_size": None}), "batch_size", "needs it"),

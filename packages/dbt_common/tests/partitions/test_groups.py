@@ -36,7 +36,7 @@ def node(kind: str, name: str, parents: Sequence[str], **config: Any) -> Node:
         "original_file_path": f"models/{name}.sql",
         "raw_code": "where {{ in_window('at') }}",
         "fqn": ["shop", name],
-        "depends_on": {"nodes": list(parents)},
+        "depends_on": {"nodes": list(parents), "macros": ["macro.shop.in_window"]},
         "config": {"enabled": True, "meta": {}, **config},
         "tags": [],
     }
@@ -45,7 +45,14 @@ def node(kind: str, name: str, parents: Sequence[str], **config: Any) -> Node:
 def asset(name: str, kind: str | Node, parents: Sequence[str]) -> Node:
     """Return a node; a mapping is the partitions of an incremental model."""
     if not isinstance(kind, str):
-        return node("model", name, parents, materialized="incremental", meta={"dagster": {"partitions": kind}})
+        return node(
+            "model",
+            name,
+            parents,
+            materialized="incremental",
+            incremental_strategy="delete_window+insert",
+            meta={"dagster": {"partitions": kind}},
+        )
     if kind in ("seed", "snapshot"):
         return node(kind, name, [] if kind == "seed" else parents, materialized=kind)
     return node("model", name, parents, materialized=kind)

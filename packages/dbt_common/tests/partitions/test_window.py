@@ -38,7 +38,8 @@ def test_an_hour_that_the_clock_repeats_is_not_empty() -> None:
     first = datetime(2024, 10, 27, 2, tzinfo=BERLIN)
     second = first.replace(fold=1)
     window = Window(first, second, by_date=False)
-    assert window.vars() == {"min_date": "2024-10-27T02:00:00+02:00", "max_date": "2024-10-27T02:00:00+01:00"}
+    ends = {"min_date": "2024-10-27T02:00:00+02:00", "max_date": "2024-10-27T02:00:00+01:00"}
+    assert window.vars() == {**ends, "window_timezone": "Europe/Berlin"}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,8 @@ def test_an_hour_that_the_clock_repeats_is_not_empty() -> None:
 def test_the_days_of_a_clock_change(start: datetime, end: datetime, hours: int, flags: tuple[str, str]) -> None:
     window = Window(start, end)
     assert end.astimezone(UTC) - start.astimezone(UTC) == timedelta(hours=hours)
-    assert window.vars() == {"min_date": str(start.date()), "max_date": str(end.date())}
+    ends = {"min_date": str(start.date()), "max_date": str(end.date())}
+    assert window.vars() == {**ends, "window_timezone": "Europe/Berlin"}
     assert list(window.event_time_flags()) == ["--event-time-start", flags[0], "--event-time-end", flags[1]]
 
 
@@ -135,13 +137,18 @@ def test_the_hours_of_a_clock_change_tile_its_day(day: str, hours: int) -> None:
     hour = run_window(partitions_def, keys[2], keys[3])
     assert isinstance(hour, Window)
     assert not hour.by_date
-    assert hour.vars() == {"min_date": texts[2]["min_date"], "max_date": texts[3]["max_date"]}
+    assert hour.vars() == {**texts[2], "max_date": texts[3]["max_date"]}
 
 
 def test_a_window_by_day_is_dates_and_by_hour_is_times_with_offset() -> None:
     start, end = utc(2024, 1, 1), utc(2024, 1, 2)
-    assert Window(start, end).vars() == {"min_date": "2024-01-01", "max_date": "2024-01-02"}
+    assert Window(start, end).vars() == {
+        "min_date": "2024-01-01",
+        "max_date": "2024-01-02",
+        "window_timezone": "UTC",
+    }
     assert Window(start, end, by_date=False).vars() == {
         "min_date": "2024-01-01T00:00:00+00:00",
         "max_date": "2024-01-02T00:00:00+00:00",
+        "window_timezone": "UTC",
     }

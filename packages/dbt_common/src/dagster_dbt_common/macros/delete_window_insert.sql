@@ -14,12 +14,24 @@
         ) }}
     {%- endif -%}
     {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
+    {#- A date is one of the partitions' zone, whatever the session's: it is compared with days, not with instants. -#}
+    {%- set types = [] -%}
+    {%- for each in arg_dict['dest_columns'] if each.name | lower == column | lower -%}
+        {%- do types.append(each.data_type | lower) -%}
+    {%- endfor -%}
+    {%- set type = 'date' if types == ['date'] else none -%}
+    {%- if type and not window_is_of_days() -%}
+        {{ exceptions.raise_compiler_error(
+            "event_time " ~ column ~ " of " ~ model.name ~ " is a date, and its partitions do not begin at midnight: "
+            ~ "take a timestamp as event_time"
+        ) }}
+    {%- endif -%}
 
     delete from {{ arg_dict['target_relation'] }}
-    where {{ in_window(column) }};
+    where {{ in_window(column, type) }};
 
     insert into {{ arg_dict['target_relation'] }} ({{ columns }})
     select {{ columns }}
     from {{ arg_dict['temp_relation'] }}
-    where {{ in_window(column) }}
+    where {{ in_window(column, type) }}
 {%- endmacro %}

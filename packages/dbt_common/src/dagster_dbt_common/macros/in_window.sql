@@ -4,7 +4,7 @@
   It applies on the first run of a model too: under `is_incremental()` alone, the first partition of a missing table
   would load all of history while Dagster records one partition.
 
-  column     an expression of the window's type: a timestamp in UTC, or a date in the zone of the model's partitions
+  column     a timestamp in UTC, a timestamp with a time zone, or a date in the zone of the model's partitions
   data_type  what both ends are cast to; `date` gives the days that the window touches, so that a reader of files by
              day can prune: an hour's window then is its whole day, which the timestamp's own filter narrows
 #}
@@ -20,14 +20,18 @@
         ) }}
     {%- endif -%}
     {%- set start, end = window -%}
+    {%- set zone = partition_zone() -%}
+    {%- set last_moment = end - modules.datetime.timedelta(microseconds=1) -%}
+    {%- set first_day = modules.pytz.utc.localize(start).astimezone(zone).date() -%}
+    {%- set end_day = modules.pytz.utc.localize(last_moment).astimezone(zone).date() + modules.datetime.timedelta(days=1) -%}
     {%- if data_type == 'date' -%}
-        {%- set zone = partition_zone() -%}
-        {%- set last_moment = end - modules.datetime.timedelta(microseconds=1) -%}
-        {%- set start = modules.pytz.utc.localize(start).astimezone(zone).date() -%}
-        {%- set end = modules.pytz.utc.localize(last_moment).astimezone(zone).date() + modules.datetime.timedelta(days=1) -%}
+        ({{ column }} >= cast('{{ first_day }}' as date) and {{ column }} < cast('{{ end_day }}' as date))
+    {%- elif data_type or (zone.zone == 'UTC' and session_zone() == 'UTC') -%}
+        {%- set type = data_type or dbt.type_timestamp() -%}
+        ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))
+    {%- else -%}
+        {{ adapter.dispatch('in_window_of_any_type')(column, start, end, first_day, end_day) }}
     {%- endif -%}
-    {%- set type = data_type or dbt.type_timestamp() -%}
-    ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))
 {%- endmacro %}
 
 
@@ -41,11 +45,64 @@
 
 
 {#
-  The time zone of the model's partitions, as its config says it.
+  The same where the session or the partitions have another zone than UTC, and the type of the column decides. Elsewhere
+  a timestamp with a zone would be compared in the session's zone, and a date with an instant. The first two conditions
+  are a day wider on both sides, which no zone exceeds: what they leave out, files and row groups, is not read.
+#}
+{% macro default__in_window_of_any_type(column, start, end, first_day, end_day) -%}
+    {%- set type = dbt.type_timestamp() -%}
+    ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))
+{%- endmacro %}
+
+{% macro duckdb__in_window_of_any_type(column, start, end, first_day, end_day) -%}
+    {{ return(typed_window(column, 'typeof(' ~ column ~ ')', start, end, first_day, end_day)) }}
+{%- endmacro %}
+
+{% macro postgres__in_window_of_any_type(column, start, end, first_day, end_day) -%}
+    {{ return(typed_window(column, 'upper(pg_typeof(' ~ column ~ ')::text)', start, end, first_day, end_day)) }}
+{%- endmacro %}
+
+{% macro typed_window(column, type, start, end, first_day, end_day) -%}
+    {%- set day = modules.datetime.timedelta(days=1) -%}
+    {%- set epoch = modules.datetime.datetime(1970, 1, 1) -%}
+    ({{ column }} >= cast('{{ start - day }}' as timestamp) and {{ column }} < cast('{{ end + day }}' as timestamp)
+    and case when {{ type }} = 'DATE'
+        then cast({{ column }} as date) >= cast('{{ first_day }}' as date)
+            and cast({{ column }} as date) < cast('{{ end_day }}' as date)
+        else extract(epoch from {{ column }}) >= {{ (start - epoch).total_seconds() }}
+            and extract(epoch from {{ column }}) < {{ (end - epoch).total_seconds() }}
+    end)
+{%- endmacro %}
+
+
+{#
+  The time zone of the session, in which the engine compares a timestamp with a zone; UTC where it has no such thing.
+#}
+{% macro session_zone() -%}
+    {{ return(adapter.dispatch('session_zone')()) }}
+{%- endmacro %}
+
+{% macro default__session_zone() -%}
+    {{ return('UTC') }}
+{%- endmacro %}
+
+{% macro duckdb__session_zone() -%}
+    {%- set zone = run_query("select current_setting('TimeZone')").rows[0][0] -%}
+    {{ return('UTC' if zone in ('UTC', 'Etc/UTC', 'GMT', 'Etc/GMT', 'Zulu', 'Etc/UCT') else zone) }}
+{%- endmacro %}
+
+{% macro postgres__session_zone() -%}
+    {{ return(duckdb__session_zone()) }}
+{%- endmacro %}
+
+
+{#
+  The time zone of the partitions: that of the run, which an ephemeral model and a test have no config for, or what the
+  model's config says.
 #}
 {% macro partition_zone() -%}
     {%- set partitions = model.config.get('meta', {}).get('dagster', {}).get('partitions', {}) -%}
-    {{ return(modules.pytz.timezone(partitions.get('timezone', 'UTC'))) }}
+    {{ return(modules.pytz.timezone(var('window_timezone', none) or partitions.get('timezone', 'UTC'))) }}
 {%- endmacro %}
 
 
@@ -88,4 +145,17 @@
         ) }}
     {%- endif -%}
     {{ return(ends) }}
+{%- endmacro %}
+
+
+{#
+  Whether both ends of the window are midnights of the partitions' zone.
+#}
+{% macro window_is_of_days() -%}
+    {%- set midnights = [] -%}
+    {%- for instant in partition_window() or [] -%}
+        {%- set local = modules.pytz.utc.localize(instant).astimezone(partition_zone()) -%}
+        {%- do midnights.append((local.hour, local.minute, local.second) == (0, 0, 0)) -%}
+    {%- endfor -%}
+    {{ return(midnights == [true, true]) }}
 {%- endmacro %}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +18,7 @@ from dagster import (
 from dagster_shared.check import CheckError
 
 from dagster_dbt_common.errors import config_error
+from dagster_dbt_common.partitions.promise import REPLACES_WINDOW
 from dagster_dbt_common.project.node_config import dagster_meta
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 Grain = Literal["hour", "day", "week", "month", "year"]
 
 _GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month", "year")
-_KEYS = {"grain", "start", "timezone", "lookback", "end_offset"}
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
+_KEYS = {"grain", "start", "timezone", "lookback", "end_offset", REPLACES_WINDOW}
 _MICROBATCH_GRAINS = ("hour", "day", "month", "year")
 
 
@@ -100,10 +99,6 @@ def partition_config(props: Mapping[str, Any]) -> PartitionConfig | None:
         return _microbatch(props, config)
     if declared is None:
         return None
-    if not is_source and "in_window" not in _COMMENT.sub("", props.get("raw_code") or ""):
-        raise config_error(
-            props, "meta.dagster.partitions", "the SQL has no in_window(...), so every partition would load everything"
-        )
     return _declared(props, declared)
 
 
@@ -145,6 +140,10 @@ def _declared(props: Mapping[str, Any], declared: Any) -> PartitionConfig:
         lookback=_count(props, f"{where}.lookback", declared.get("lookback", 0)),
         end_offset=_count(props, f"{where}.end_offset", declared.get("end_offset", 0)),
     )
+    if not isinstance(declared.get(REPLACES_WINDOW, False), bool):
+        raise config_error(
+            props, f"{where}.{REPLACES_WINDOW}", f"{declared[REPLACES_WINDOW]!r} is neither true nor false"
+        )
     if grain not in _GRAINS:
         try:
             config.definition()

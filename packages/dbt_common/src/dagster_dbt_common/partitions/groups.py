@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dagster_dbt_common.partitions.config import PartitionConfig, partition_config
 from dagster_dbt_common.partitions.homes_of_tests import home_of_test, is_asset, last_parents_of_tests
 from dagster_dbt_common.partitions.lineage import Lineage
+from dagster_dbt_common.partitions.promise import check_promises
 from dagster_dbt_common.project.node_config import dagster_meta
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
     no build of `orders` tests against yesterday's `customers`. A `meta.dagster.ref` of the test's own says otherwise.
 
     Raises:
-        DbtConfigError: a model's partition config cannot be run.
+        DbtConfigError: a model's partition config cannot be run, or its partitions would not equal a full build.
     """
     nodes: Mapping[str, Mapping[str, Any]] = manifest["nodes"]
     configs = {
@@ -104,6 +105,7 @@ def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
         for unique_id, props in [*nodes.items(), *manifest["sources"].items()]
         if (config := partition_config(props))
     }
+    check_promises(manifest, configs.keys())
     assets = [unique_id for unique_id, props in nodes.items() if is_asset(props)]
     names = _group_names({configs[unique_id] for unique_id in assets if unique_id in configs})
     group_of = {

@@ -66,8 +66,11 @@ class Window:
         """Return the dbt variables `min_date` and `max_date` (exclusive) that the macro `in_window` reads.
 
         ISO dates in the window's zone for a grain of a day and coarser, ISO timestamps with an offset for finer ones.
+        `window_timezone` names the zone: an ephemeral model and a test, which have no partitions of their own, read the
+        dates in it.
         """
-        return {"min_date": self._text(self.start), "max_date": self._text(self.end)}
+        zone = getattr(self.start.tzinfo, "key", "UTC")
+        return {"min_date": self._text(self.start), "max_date": self._text(self.end), "window_timezone": zone}
 
     def event_time_flags(self) -> Sequence[str]:
         """Return dbt's flags for microbatch models. dbt reads both as UTC and takes no offset.

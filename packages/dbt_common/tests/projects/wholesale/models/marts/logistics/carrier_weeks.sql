@@ -1,7 +1,7 @@
 {{ config(
     materialized='incremental',
-    incremental_strategy='delete+insert',
-    unique_key=['carrier_id', 'week'],
+    incremental_strategy='delete_window+insert',
+    event_time='week',
     meta={'dagster': {'partitions': {'grain': 'week', 'start': '2024-03-01'}}},
 ) }}
 

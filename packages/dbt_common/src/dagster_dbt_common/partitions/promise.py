@@ -1,0 +1,185 @@
+"""Which partitioned models can keep the promise: a partition that is built again equals its rows of a full build.
+
+A model keeps it whose SQL reads its window alone, also where its table is not there yet, and whose strategy replaces
+that window. What cannot is refused when the project is loaded: it would be green, and its rows wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from dagster_dbt_common.errors import config_error
+from dagster_dbt_common.project.node_config import dagster_meta
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+REPLACES_WINDOW = "replaces_window"
+"""The key under `meta.dagster.partitions` by which a project vouches for a strategy that this package does not know."""
+
+_OURS = "delete_window+insert"
+_BREAKS = {
+    "append": "adds the rows of a partition that is built again",
+    "merge": "keeps a row that the source took back",
+    "delete+insert": "keeps a row that the source took back",
+    "insert_overwrite": "keeps the rows of a partition that became empty",
+}
+# By adapter, what dbt takes where a model names none, as far as its own documentation says it.
+_DEFAULTS = {
+    "bigquery": "merge",
+    "databricks": "merge",
+    "duckdb": "append",
+    "postgres": "append",
+    "redshift": "append",
+    "snowflake": "merge",
+    "spark": "append",
+}
+_WINDOW_MACROS = ("in_window", "partition_window")
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
+# What is there only where the table is: the first partition of a missing one does without.
+_LATER = re.compile(r"\{%-?\s*if\s+is_incremental\(\).*?\{%-?\s*endif\s*-?%\}", re.DOTALL)
+_ENDS = [re.compile(rf"\bvar\(\s*['\"]{name}['\"]") for name in ("min_date", "max_date")]
+_INCLUSIVE = re.compile(
+    r"(<=|\bbetween\b[^;]*?\band)\s*(cast\s*\(|date\b|timestamp\b)?\s*['\"]?\s*\{\{\s*var\(\s*['\"]max_date['\"]",
+    re.IGNORECASE | re.DOTALL,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def check_promises(manifest: Mapping[str, Any], partitioned: Collection[str]) -> None:
+    """Refuse each partitioned model that cannot keep the promise.
+
+    Args:
+        manifest: dbt's manifest.
+        partitioned: the unique ids of the nodes and sources that have partitions.
+
+    Raises:
+        DbtConfigError: one cannot; the message names its file and the key.
+    """
+    for unique_id in sorted(partitioned):
+        props = manifest["nodes"].get(unique_id)
+        if props is None:
+            continue  # a source: its rows are somebody else's promise
+        _check_strategy(props, manifest["metadata"].get("adapter_type"))
+        if props["config"].get("incremental_strategy") == "microbatch":
+            _check_inputs(props, manifest)
+        else:
+            _check_window(props, manifest)
+
+
+def _check_strategy(props: Mapping[str, Any], adapter: str | None) -> None:
+    strategy = props["config"].get("incremental_strategy")
+    declared = dagster_meta(props).get("partitions") or {}
+    if strategy == "microbatch":
+        if adapter == "postgres":
+            raise config_error(
+                props,
+                "incremental_strategy",
+                f"microbatch is a merge in dbt-postgres, which {_BREAKS['merge']}: {_take()}",
+            )
+        return
+    if strategy == _OURS or declared.get(REPLACES_WINDOW) is True:
+        return
+    if strategy is None:
+        default = _DEFAULTS.get(adapter or "")
+        which = f"it is missing, and {adapter}'s default, {default}, {_BREAKS[default]}" if default else "it is missing"
+    elif strategy in _BREAKS:
+        which = f"{strategy} {_BREAKS[strategy]}"
+    else:
+        which = f"nothing here knows whether {strategy} replaces the window"
+    raise config_error(props, "incremental_strategy", f"{which}: {_take()}")
+
+
+def _take() -> str:
+    vouch = f"meta.dagster.partitions.{REPLACES_WINDOW}: true"
+    return f"take '{_OURS}' with event_time, or vouch for a strategy of your own by {vouch}"
+
+
+def _check_inputs(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Refuse a microbatch model none of whose inputs dbt can narrow: each batch would read all of them."""
+    inputs = {
+        parent: manifest["nodes"].get(parent) or manifest["sources"].get(parent) or {}
+        for parent in props["depends_on"]["nodes"]
+    }
+    if inputs and not any(_event_time(each) for each in inputs.values()) and not _calls_window(props, manifest):
+        names = ", ".join(sorted(parent.rpartition(".")[2] for parent in inputs))
+        raise config_error(
+            props,
+            "incremental_strategy",
+            f"microbatch, and no input ({names}) has an event_time, so each batch reads all: "
+            "say the column at the input, `config: {event_time: ...}`",
+        )
+
+
+def _event_time(props: Mapping[str, Any]) -> object:
+    return props.get("config", {}).get("event_time")
+
+
+def _check_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    where = "meta.dagster.partitions"
+    if props.get("language") == "python":
+        raise config_error(
+            props, where, "a Python model has no window: filter in a SQL model below it, and partition that"
+        )
+    if _calls_window(props, manifest):
+        return
+    codes = [_COMMENT.sub("", each.get("raw_code") or "") for each in _with_ephemeral(props, manifest)]
+    if any(_has_both_ends(_LATER.sub("", code)) for code in codes):
+        if any(_INCLUSIVE.search(code) for code in codes):
+            _log.warning(
+                "%s: %s: max_date is exclusive, and the SQL includes it: write `<` for `<=` or `between`",
+                props.get("original_file_path"),
+                props.get("name"),
+            )
+        return
+    if any(_has_both_ends(code) or re.search(r"\bin_window\s*\(", code) for code in codes):
+        raise config_error(
+            props,
+            where,
+            "its window is only under a condition, such as is_incremental(), so the first partition of a missing table "
+            "would load everything: filter always",
+        )
+    raise config_error(
+        props,
+        where,
+        "the SQL has no in_window(...), nor the vars min_date and max_date, so every partition would load everything",
+    )
+
+
+def _has_both_ends(code: str) -> bool:
+    return all(end.search(code) for end in _ENDS)
+
+
+def _calls_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    """Return whether a model calls the macro of the window: itself, in a macro, or in an ephemeral model of it.
+
+    dbt notes the macros that a model calls where its table is not there yet, and all that a macro may call.
+    """
+    macros: Mapping[str, Mapping[str, Any]] = manifest.get("macros", {})
+    waiting = [macro for each in _with_ephemeral(props, manifest) for macro in _macros_of(each)]
+    seen: set[str] = set()
+    while waiting:
+        macro = waiting.pop()
+        if macro.rpartition(".")[2] in _WINDOW_MACROS:
+            return True
+        if macro not in seen:
+            seen.add(macro)
+            waiting.extend(_macros_of(macros.get(macro, {})))
+    return False
+
+
+def _macros_of(props: Mapping[str, Any]) -> Collection[str]:
+    called: Collection[str] = props.get("depends_on", {}).get("macros", ())
+    return called
+
+
+def _with_ephemeral(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a model, and the ephemeral ones that are part of its SQL."""
+    yield props
+    for parent in props["depends_on"]["nodes"]:
+        above = manifest["nodes"].get(parent)
+        if above and above["config"].get("materialized") == "ephemeral":
+            yield from _with_ephemeral(above, manifest)
