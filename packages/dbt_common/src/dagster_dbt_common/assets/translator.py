@@ -23,6 +23,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtP
 from dagster_dbt_common.automation.conditions import table_condition, view_condition
 from dagster_dbt_common.automation.following import ProjectAutomation
 from dagster_dbt_common.errors import config_error
+from dagster_dbt_common.project.dagster_names import dagster_name, dagster_owner
 from dagster_dbt_common.project.node_config import dagster_meta
 
 if TYPE_CHECKING:
@@ -81,6 +82,16 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         metadata = super().get_metadata(dbt_resource_props)
         is_source = dbt_resource_props["resource_type"] == "source"
         return metadata if is_source else {**metadata, **self._plan.metadata}
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """Return dagster-dbt's group of a node, in letters that Dagster takes: `sales-finance` is `sales_finance`."""
+        name = super().get_group_name(dbt_resource_props)
+        return name and "/".join(map(dagster_name, name.split("/")))
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
+        """Return dagster-dbt's owners of a node; one that is no e-mail address is a team."""
+        owners = super().get_owners(dbt_resource_props)
+        return owners and [dagster_owner(str(owner)) for owner in owners]
 
     def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> PartitionsDefinition[str] | None:
         """Return the partitions that the node's own config says; a source's are its own location's to say."""

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from dagster_dbt_common.errors import config_error
 from dagster_dbt_common.partitions.config import PartitionConfig, partition_config
 from dagster_dbt_common.partitions.homes_of_tests import home_of_test, is_asset, last_parents_of_tests
 from dagster_dbt_common.partitions.lineage import Lineage
 from dagster_dbt_common.partitions.promise import check_promises
+from dagster_dbt_common.project.dagster_names import names_of_checks, not_ascii
 from dagster_dbt_common.project.node_config import dagster_meta
 
 if TYPE_CHECKING:
@@ -107,6 +109,10 @@ def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
     }
     check_promises(manifest, configs.keys())
     assets = [unique_id for unique_id, props in nodes.items() if is_asset(props)]
+    if props := not_ascii([nodes[unique_id] for unique_id in assets]):
+        raise config_error(
+            props, "name", "Dagster takes letters from a to z: rename its file, and keep the table's name by `alias`"
+        )
     names = _group_names({configs[unique_id] for unique_id in assets if unique_id in configs})
     group_of = {
         unique_id: names[configs[unique_id]] if unique_id in configs else _UNPARTITIONED for unique_id in assets
@@ -174,6 +180,12 @@ def _annotated(
 ) -> Mapping[str, Any]:
     nodes = dict(manifest["nodes"])
     children = dict(manifest["child_map"])
+    tests_of: dict[str, list[str]] = defaultdict(list)
+    for test, its_home in home_of.items():
+        tests_of[its_home].append(test)
+    for tests in tests_of.values():
+        for test, check in names_of_checks(tests, manifest["nodes"]).items():
+            nodes[test] = {**nodes[test], "name": check}
     for unique_id, name in group_of.items():
         props = nodes[unique_id]
         extra: dict[str, Any] = {GROUP_KEY: name}
