@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dagster_dbt_common import DbtConfigError
+from dagster_dbt_common import DbtConfigError, dbt_definitions
 from dagster_dbt_common.partitions.promise import check_promises
 
 if TYPE_CHECKING:
@@ -176,3 +176,20 @@ def test_a_microbatch_of_postgres_is_a_merge(manifest: Mapping[str, Any]) -> Non
     elsewhere = {**manifest, "metadata": {**manifest["metadata"], "adapter_type": "postgres"}}
     with pytest.raises(DbtConfigError, match="microbatch is a merge in dbt-postgres"):
         check_promises(elsewhere, {"model.shop.batches"})
+
+
+def test_a_project_without_the_macros_is_told_the_line_to_add(tmp_path: Path) -> None:
+    for name, text in {**FILES, "models/plain.sql": KEPT["plain"]}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(dedent(text))
+    for name in ("macros/mine.sql", "models/narrowed.sql", "models/narrowed_again.sql"):
+        (tmp_path / name).unlink()
+    (tmp_path / "dbt_project.yml").write_text("{name: shop, profile: shop}")
+    with pytest.raises(DbtConfigError) as raised:
+        dbt_definitions(tmp_path)
+    said = str(raised.value)
+    assert said.startswith(
+        "models/plain.sql: plain: config meta.dagster.partitions: the macro in_window is not found: "
+    )
+    assert """macro-paths: ["macros", "{{ env_var('DAGSTER_DBT_COMMON_MACROS') }}"]""" in said
+    assert "\n" not in said

@@ -40,6 +40,7 @@ _WINDOW_MACROS = ("in_window", "partition_window")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
 # What is there only where the table is: the first partition of a missing one does without.
 _LATER = re.compile(r"\{%-?\s*if\s+is_incremental\(\).*?\{%-?\s*endif\s*-?%\}", re.DOTALL)
+_CALL = re.compile(r"\bin_window\s*\(")
 _ENDS = [re.compile(rf"\bvar\(\s*['\"]{name}['\"]") for name in ("min_date", "max_date")]
 _INCLUSIVE = re.compile(
     r"(<=|\bbetween\b[^;]*?\band)\s*(cast\s*\(|date\b|timestamp\b)?\s*['\"]?\s*\{\{\s*var\(\s*['\"]max_date['\"]",
@@ -135,7 +136,14 @@ def _check_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None
                 props.get("name"),
             )
         return
-    if any(_has_both_ends(code) or re.search(r"\bin_window\s*\(", code) for code in codes):
+    if any(_CALL.search(code) for code in codes) and not _has_macro(manifest):
+        raise config_error(
+            props,
+            where,
+            "the macro in_window is not found: add to dbt_project.yml "
+            """macro-paths: ["macros", "{{ env_var('DAGSTER_DBT_COMMON_MACROS') }}"]""",
+        )
+    if any(_has_both_ends(code) or _CALL.search(code) for code in codes):
         raise config_error(
             props,
             where,
@@ -147,6 +155,10 @@ def _check_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None
         where,
         "the SQL has no in_window(...), nor the vars min_date and max_date, so every partition would load everything",
     )
+
+
+def _has_macro(manifest: Mapping[str, Any]) -> bool:
+    return any(macro.rpartition(".")[2] in _WINDOW_MACROS for macro in manifest.get("macros", {}))
 
 
 def _has_both_ends(code: str) -> bool:
