@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from dagster_dbt_common import MACROS_DIR, DbtConfigError, StaleManifestError, prepared_project
+from dagster_dbt_common.project.duckdb_file import duckdb_file
 from dagster_dbt_common.project.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
@@ -146,3 +149,26 @@ DbtResource.of(prepared_project(sys.argv[1])).cli(["seed"]).wait()
 
 def test_the_macros_are_in_the_package() -> None:
     assert {path.name for path in MACROS_DIR.glob("*.sql")} >= {"in_window.sql", "delete_window_insert.sql"}
+
+
+@pytest.mark.slow
+def test_the_target_that_dbts_own_variable_names_is_that_of_the_manifest_and_of_the_runs(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profiles = project / "profiles.yml"
+    (name,) = yaml.safe_load(profiles.read_text())
+    outputs = {each: {"type": "duckdb", "path": str(project / f"{each}.duckdb")} for each in ("dev", "prod")}
+    profiles.write_text(yaml.safe_dump({name: {"target": "dev", "outputs": outputs}}))
+    found = {}
+    for target in (None, "prod"):
+        if target:
+            monkeypatch.setenv("DBT_TARGET", target)
+        prepared = prepared_project(project)
+        manifest = json.loads(prepared.manifest_path.read_text())
+        found[target] = (duckdb_file(prepared, manifest), prepared.target, prepared.manifest_path)
+    assert found[None][:2] == (project / "dev.duckdb", None)
+    assert found["prod"][:2] == (project / "prod.duckdb", "prod")
+    assert found[None][2] != found["prod"][2]
+    monkeypatch.setenv("DBT_TARGET", "elsewhere")
+    with pytest.raises(DbtConfigError, match="does not have a target named 'elsewhere'"):
+        prepared_project(project)

@@ -51,8 +51,8 @@ def prepared_project(
     Args:
         project_dir: the folder of `dbt_project.yml`.
         profiles_dir: the folder of `profiles.yml`; the project's own by default.
-        profile: a profile other than the project's.
-        target: a target other than the profile's default.
+        profile: a profile other than the project's; that of `DBT_PROFILE` by default.
+        target: a target other than the profile's default; that of `DBT_TARGET` by default.
 
     Raises:
         DbtConfigError: there is no dbt project, or dbt cannot parse it; the message is dbt's.
@@ -62,6 +62,7 @@ def prepared_project(
     if not (root / "dbt_project.yml").is_file():
         raise DbtConfigError(f"{root}: there is no dbt_project.yml: give the folder of a dbt project")
     profiles = Path(profiles_dir).resolve() if profiles_dir else root
+    profile, target = _chosen(profile, target)
     choice = _flags(profile, target)
     fingerprint = Fingerprint.of(root, profiles, choice)
     state = _STATE / fingerprint.hash
@@ -101,7 +102,7 @@ def package_project(
     with tempfile.TemporaryDirectory(dir=copy.parent, prefix=f".{copy.name}-") as building:
         fresh = Path(building, copy.name)
         shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(*NOT_READ_BY_DBT))
-        _parse_for_package(fresh, _flags(profile, target))
+        _parse_for_package(fresh, _flags(*_chosen(profile, target)))
         if copy.exists():
             copy.rename(Path(building, "replaced"))
         fresh.rename(copy)
@@ -135,6 +136,14 @@ def packaged_fingerprint(project_dir: Path) -> Fingerprint | None:
 def dbt_environment() -> Mapping[str, str]:
     """Return the environment in which dbt runs: this process's, and where the package's macros are."""
     return {MACROS_VARIABLE: str(MACROS_DIR), **os.environ, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
+
+
+def _chosen(profile: str | None, target: str | None) -> tuple[str | None, str | None]:
+    """Return the profile and the target, which dbt's own variables say where nobody else does.
+
+    Source: https://docs.getdbt.com/reference/global-configs/environment-variable-configs.
+    """
+    return profile or os.environ.get("DBT_PROFILE") or None, target or os.environ.get("DBT_TARGET") or None
 
 
 def _flags(profile: str | None, target: str | None) -> list[str]:
