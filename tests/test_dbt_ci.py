@@ -273,6 +273,22 @@ def test_a_wrong_call_is_one_line(place: Workplace, tmp_path: Path) -> None:
     )
 
 
+def test_the_project_is_the_one_that_the_variable_names(place: Workplace, tmp_path: Path) -> None:
+    for project, said in (
+        (tmp_path, f"HEADRACE_DBT_PROJECT: {tmp_path} is not in {place.root}, whose revisions are compared: "),
+        ("bench/project", "one dbt project of a code location is needed in bench/project, found none: "),
+    ):
+        moved = {**place.environment, "HEADRACE_DBT_PROJECT": str(project)}
+        done = subprocess.run(place.command(), check=False, cwd=place.root, env=moved, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    named = {**place.environment, "HEADRACE_DBT_PROJECT": str(place.root / "dbt")}
+    done = subprocess.run(place.command(), check=False, cwd=place.root, env=named, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "comparing dbt with the manifest of " in done.stderr
+
+
 def _rows(place: Workplace, sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect(place.production, read_only=True) as connection:
         return connection.execute(sql).fetchall()

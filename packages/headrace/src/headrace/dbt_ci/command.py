@@ -165,15 +165,35 @@ def _project(
     revisions = Revisions(repository, commit, WORKING_TREE, state)
     difference = Difference.between(repository, commit, WORKING_TREE)
     projects = dbt_projects(difference, revisions)
+    folder = folder or _project_of_the_environment(workspace.root)
     if folder:
         projects = [project for project in projects if Path(project.folder) == Path(folder)]
     if len(projects) != 1:
         names = ", ".join(project.folder for project in projects) or "none"
+        wanted = f" in {folder}" if folder else ""
         raise UserError(
-            f"{workspace.root}: one dbt project of a code location is needed, found {names}: choose it with --project"
+            f"{workspace.root}: one dbt project of a code location is needed{wanted}, found {names}: "
+            "choose it with --project"
         )
     dbt_ = dbt_of(projects[0], difference, workspace, revisions)
     return projects[0], difference, revisions, dbt_
+
+
+def _project_of_the_environment(root: Path) -> str | None:
+    """Return the folder that `HEADRACE_DBT_PROJECT` says, from the workspace's root; None where it says none.
+
+    Raises:
+        UserError: it is outside of the workspace, whose revisions are compared.
+    """
+    said = os.environ.get("HEADRACE_DBT_PROJECT")
+    if not said:
+        return None
+    project = Path(said).resolve()
+    if not project.is_relative_to(root.resolve()):
+        raise UserError(
+            f"HEADRACE_DBT_PROJECT: {said} is not in {root}, whose revisions are compared: unset it, or pass --project"
+        )
+    return str(project.relative_to(root.resolve()))
 
 
 def _left(repository: Repository) -> str:
