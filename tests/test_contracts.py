@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
@@ -24,7 +22,6 @@ pytestmark = [
 A_CHANGE = pytest.mark.some_of("changes of a contract", 4)
 
 ROOT = Path(__file__).parents[1]
-HEADRACE = Path(sys.executable).parent / "headrace"
 
 TABLES = "projects/ingest/src/ingest/tables.py"
 RAW = "projects/ingest/src/ingest/defs/raw.py"
@@ -116,14 +113,6 @@ def test_the_copy_is_what_is_loaded(copy: Copy) -> None:
 def test_the_workspace_holds_with_itself_and_with_what_is_deployed(copy: Copy) -> None:
     assert copy.findings() == []
     assert copy.findings("--against", str(copy.deployed)) == []
-
-
-def test_this_workspace_holds() -> None:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "DAGSTER"))}
-    done = subprocess.run(
-        [HEADRACE, "contract", "check"], check=True, cwd=ROOT, env=inherited, capture_output=True, text=True
-    )
-    assert done.stdout == "contracts hold: ingest, analytics\n"
 
 
 EVENTS = ("items", "orders", "tweets")

@@ -156,17 +156,16 @@ def test_a_deploy_killed_at_any_point_is_mended_by_the_next(deployed: Host) -> N
 
 
 def test_prune_keeps_what_a_rollback_leads_to(deployed: Host) -> None:
-    releases = [deployed.build_shop(version) for version in ("a", "b", "c", "d")]
+    releases = [deployed.build_shop(version) for version in ("a", "b", "c")]
     for release in releases:
         deployed.deploy(release)
-    for _ in range(2):  # to b
-        assert deployed.call("rollback", "shop").returncode == 0
+    assert deployed.call("rollback", "shop").returncode == 0  # to b
     deployed.wait_until(lambda: len([row for row in deployed.status() if row["location"] == "shop"]) == 1)
     before = deployed.serving("shop")
     assert deployed.call("prune", "shop").returncode == 0
     kept = {path.name for path in (deployed.folder / "releases").iterdir() if path.name.startswith("shop")}
     assert {releases[0].name, releases[1].name} <= kept
-    assert not {releases[2].name, releases[3].name} & kept
+    assert releases[2].name not in kept
     assert len(kept) <= 3
     assert deployed.serving("shop") == before
     assert deployed.call("rollback", "shop").returncode == 0
