@@ -142,8 +142,10 @@ def test_what_is_remembered_is_compared_with_what_is_served(shop: Shop) -> None:
 
 
 def test_a_model_that_is_new_is_built_although_everything_was_fresh(shop: Shop) -> None:
+    (shop.folder / "dbt" / "macros").mkdir()
+    (shop.folder / "dbt" / "macros" / "size.sql").write_text("{% macro size() %}1{% endmacro %}")
     (shop.folder / "dbt" / "models" / "marts" / "lifetime" / "sizes.sql").write_text(
-        "{{ config(contract={'enforced': false}) }} select 1 as size"
+        "{{ config(contract={'enforced': false}) }} select {{ size() }} as size"
     )
     report = json.loads(shop.call("run", "--format", "json", "--profile").stdout)
     assert [asset["key"] for asset in report["assets"]] == ["sizes"]
@@ -212,7 +214,12 @@ def test_a_broken_day_fails_alone_and_is_made_up_for(shop: Shop) -> None:
     assert "everything is fresh" in shop.call("run").stderr
 
 
-def test_changed_sql_is_built_with_what_is_below(shop: Shop) -> None:
+def test_changed_code_is_built_with_what_is_below(shop: Shop) -> None:
+    """The SQL of a mart and of a view, and a macro that a model calls; a comment in the daily models means nothing."""
+    for name in DAILY:
+        (commented,) = (shop.folder / "dbt" / "models" / "marts").glob(f"*/{name}.sql")
+        commented.write_text(f"{commented.read_text()}-- and that is all\n")
+    (shop.folder / "dbt" / "macros" / "size.sql").write_text("{% macro size() %}2{% endmacro %}")
     model = shop.folder / "dbt" / "models" / "marts" / "monthly" / "store_months.sql"
     model.write_text(model.read_text().replace("count(*) as orders", "count(*) + 0 as orders"))
     view = shop.folder / "dbt" / "models" / "staging" / "stg_stores.sql"
@@ -223,7 +230,9 @@ def test_changed_sql_is_built_with_what_is_below(shop: Shop) -> None:
         "store_months": set(MONTHS),
         "stg_stores": {None},
         "locations": {None},
+        "sizes": {None},
     }
+    assert shop.query("select size from sizes") == [(2,)]
     assert shop.query("select bool_and(store_name = upper(store_name)) from locations") == [(True,)]
     assert_marts_equal_exports(shop)
 

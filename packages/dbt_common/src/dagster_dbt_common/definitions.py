@@ -14,6 +14,7 @@ from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.automation.sensors import automation_sensors
 from dagster_dbt_common.engine.resource import DbtResource
 from dagster_dbt_common.partitions.groups import plan_partitions
+from dagster_dbt_common.project.code_version import project_variables
 from dagster_dbt_common.project.collector import long_lived_objects
 from dagster_dbt_common.project.duckdb_file import DUCKDB_FILE, duckdb_file
 from dagster_dbt_common.project.prepared import prepared_project
@@ -59,6 +60,7 @@ def dbt_definitions(
     with long_lived_objects():
         project = prepared_project(project_dir, profile=profile, target=target)
         plan = plan_partitions(validate_manifest(project.manifest_path))
+        plan = replace(plan, variables=project_variables(project.project_dir, dbt_flags))
         if file := duckdb_file(project, plan.manifest):
             plan = replace(plan, metadata={DUCKDB_FILE: str(file)})
         prefix = name or f"dbt_{project.name}"

@@ -83,6 +83,12 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         is_source = dbt_resource_props["resource_type"] == "source"
         return metadata if is_source else {**metadata, **self._plan.metadata}
 
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """Return dagster-dbt's version of a node's own text, and behind a `+` that of all that it computes."""
+        text = super().get_code_version(dbt_resource_props)
+        unique_id = dbt_resource_props["unique_id"]
+        return f"{text}+{self._plan.code_versions.of(unique_id)}" if unique_id in self._plan.lineage else text
+
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """Return dagster-dbt's group of a node, in letters that Dagster takes: `sales-finance` is `sales_finance`."""
         name = super().get_group_name(dbt_resource_props)

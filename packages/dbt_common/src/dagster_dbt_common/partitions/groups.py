@@ -13,6 +13,7 @@ from dagster_dbt_common.partitions.config import PartitionConfig, partition_conf
 from dagster_dbt_common.partitions.homes_of_tests import home_of_test, is_asset, last_parents_of_tests
 from dagster_dbt_common.partitions.lineage import Lineage
 from dagster_dbt_common.partitions.promise import check_promises
+from dagster_dbt_common.project.code_version import CodeVersions
 from dagster_dbt_common.project.dagster_names import names_of_checks, not_ascii
 from dagster_dbt_common.project.node_config import dagster_meta
 
@@ -76,6 +77,7 @@ class PartitionPlan:
         homes: for each test that runs, the model, seed or snapshot that it runs with.
         lineage: what is made from what.
         metadata: what each asset says of itself, besides dagster-dbt's own.
+        variables: the project's variables, which its code versions depend on.
     """
 
     manifest: Mapping[str, Any]
@@ -84,6 +86,12 @@ class PartitionPlan:
     homes: Mapping[str, str]
     lineage: Lineage
     metadata: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def code_versions(self) -> CodeVersions:
+        """Return what each node computes, as a hash."""
+        return CodeVersions(self.manifest, self.variables)
 
     @cached_property
     def tested(self) -> frozenset[str]:

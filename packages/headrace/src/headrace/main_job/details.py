@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
+from headrace.main_job.code_versions import is_same_code
 from headrace.main_job.plan import Partition
 from headrace.main_job.remembered import write_json
 
@@ -125,7 +126,7 @@ class Details:
                 version = ((materialization.tags if materialization else None) or {}).get(_CODE_VERSION_TAG, "")
                 if newest is None:
                     newest = Detail(record.storage_id, version, "", record.storage_id)
-                elif version == newest.code_version:
+                elif is_same_code(version, newest.code_version):
                     newest = newest._replace(code_since=record.storage_id)
                 else:
                     return {_name(None): newest}

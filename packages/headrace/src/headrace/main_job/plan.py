@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from dagster import AssetKey, TimeWindow, TimeWindowPartitionMapping
 
 from headrace.local_dagster.asset_node import AssetNode
+from headrace.main_job.code_versions import is_same_code
 from headrace.main_job.windows import AllWindows, Windows
 
 Partition = str | None
@@ -96,7 +97,9 @@ def plan_build(
         for key in _partitions(node, days, windows):
             before = known.storage_ids.get(key)
             source = sources.get(node.key, {}).get(key)
-            other_code = node.code_version is not None and node.code_version != known.code_versions.get(key)
+            other_code = node.code_version is not None and not is_same_code(
+                node.code_version, known.code_versions.get(key, "")
+            )
             if node.is_virtual and (before is None or other_code):
                 rewritten.add(node.key)
             if (

@@ -1,0 +1,231 @@
+"""What a dbt node computes, as a hash: its code version in Dagster.
+
+dagster-dbt hashes the node's own text (https://github.com/dagster-io/dagster/issues/22566). A macro that the model
+calls, an ephemeral model that is part of its SQL, or a variable then changes the rows and no version, and a comment
+changes the version and no rows. Here the version is of all that goes into the rows, from the manifest alone: nothing
+is compiled, and no connection is needed. The window is no part of it, nor are the macros of dbt, of its adapter and of
+this package: an upgrade of those rebuilds nothing.
+
+It is written behind dagster-dbt's own, as `TEXT+COMPUTES`. What was built before has the first half alone, and then the
+texts are compared: an upgrade to this rebuilds nothing either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import defaultdict
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from dagster_dbt_common.project.fingerprint import MACROS_DIR
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+_WINDOW = {"min_date", "max_date", "window_timezone"}
+# Of a node's config, what shapes its rows. What only says when or where they are built does not.
+_SHAPING = (
+    *("materialized", "incremental_strategy", "incremental_predicates", "event_time", "unique_key", "sql_header"),
+    *("pre-hook", "post-hook", "column_types", "delimiter", "quote_columns", "strategy", "updated_at", "check_cols"),
+    *("hard_deletes", "invalidate_hard_deletes", "dbt_valid_to_current", "snapshot_meta_column_names"),
+)
+_TOKEN = re.compile(
+    r"""
+    (?P<nothing>\{\#.*?\#\})
+    | (?P<kept>\{\{.*?\}\} | \{%.*?%\} | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$\$.*?\$\$)
+    | (?P<comment>--[^\n]* | /\*.*?\*/)
+    | (?P<space>\s+)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_CONFIG = re.compile(r"\{\{-?\s*config\s*(?=\()")
+_CALL = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
+_DISPATCHED = re.compile(r"""\bdispatch\(\s*['"](\w+)['"]""")
+_VAR = re.compile(r"""(?<!env_)\bvar\(\s*['"](\w+)['"]""")
+_ENV_VAR = re.compile(r"""\benv_var\(\s*['"](\w+)['"]""")
+
+
+class CodeVersions:
+    """The versions of a project's nodes.
+
+    Args:
+        manifest: dbt's manifest.
+        variables: the project's variables, as `dbt_project.yml` has them.
+        environment: what `env_var` reads.
+    """
+
+    def __init__(
+        self,
+        manifest: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._nodes: Mapping[str, Mapping[str, Any]] = manifest["nodes"]
+        self._macros: Mapping[str, Mapping[str, Any]] = manifest.get("macros", {})
+        adapter = manifest["metadata"].get("adapter_type")
+        self._not_counted = {"dbt", f"dbt_{adapter}"}
+        self._variables = variables
+        self._environment = environment
+        self._known: dict[str, str] = {}
+
+    def of(self, unique_id: str) -> str:
+        """Return 16 hex digits that change with what a node computes."""
+        if unique_id not in self._known:
+            props = self._nodes[unique_id]
+            code = props.get("raw_code") or ""
+            is_python = props.get("language") == "python"
+            own = code if is_python else normalized(without_config(code))
+            macros = sorted(self._called(props, own))
+            texts = [own, *(normalized(self._macros[macro]["macro_sql"]) for macro in macros)]
+            content = [
+                texts,
+                macros,
+                self._config(props),
+                props.get("checksum", {}).get("checksum") if props["resource_type"] == "seed" else None,
+                sorted(self._values(texts, props["package_name"]).items()),
+                [self.of(parent) for parent in self._ephemeral(props)],
+            ]
+            self._known[unique_id] = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
+        return self._known[unique_id]
+
+    def _ephemeral(self, props: Mapping[str, Any]) -> Iterator[str]:
+        for parent in sorted(props.get("depends_on", {}).get("nodes", ())):
+            if parent in self._nodes and self._nodes[parent]["config"].get("materialized") == "ephemeral":
+                yield parent
+
+    @staticmethod
+    def _config(props: Mapping[str, Any]) -> Mapping[str, Any]:
+        config = props["config"]
+        found = {key: config[key] for key in _SHAPING if config.get(key) not in (None, [], {}, "")}
+        for key in ("pre-hook", "post-hook"):
+            if key in found:
+                found[key] = [normalized(hook["sql"]) if isinstance(hook, dict) else hook for hook in found[key]]
+        if (config.get("contract") or {}).get("enforced"):
+            columns = props.get("columns", {}).values()
+            found["columns"] = sorted((column["name"], column.get("data_type")) for column in columns)
+        return {**found, "relation": [props.get("schema"), props.get("alias")]}
+
+    def _called(self, props: Mapping[str, Any], code: str) -> Collection[str]:
+        """Return the project's own macros that a node calls, also under a condition, by a name of dbt's, or by another.
+
+        dbt notes those that it calls while it parses, and all that a macro may call.
+        """
+        config = props["config"]
+        strategy = str(config.get("incremental_strategy") or "").replace("+", "_")
+        waiting = [*props.get("depends_on", {}).get("macros", ()), *self._named(code)]
+        waiting += self._by_name.get(f"get_incremental_{strategy}_sql", ())
+        materialization = f"materialization_{config.get('materialized')}_"
+        waiting += [each for name, ids in self._by_name.items() if name.startswith(materialization) for each in ids]
+        found: set[str] = set()
+        while waiting:
+            macro = waiting.pop()
+            if macro not in found and self._counts(macro):
+                found.add(macro)
+                text = self._macros[macro]["macro_sql"]
+                waiting += [*self._macros[macro]["depends_on"]["macros"], *self._named(text)]
+        return found
+
+    def _named(self, code: str) -> Sequence[str]:
+        if not self._by_name:
+            return []
+        names = {*_CALL.findall(code), *_DISPATCHED.findall(code)} & self._by_name.keys()
+        return [macro for name in names for macro in self._by_name[name]]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Sequence[str]]:
+        """The project's own macros by the names by which they are called; `default__x` is called by `x`."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for macro in self._macros:
+            if self._counts(macro):
+                name = macro.rpartition(".")[2]
+                for called in {name, name.partition("__")[2] or name}:
+                    found[called].append(macro)
+        return found
+
+    def _counts(self, macro: str) -> bool:
+        props = self._macros.get(macro)
+        if props is None or props["package_name"] in self._not_counted:
+            return False
+        file = Path(props.get("original_file_path") or "")
+        return not (file.parts[-3:-1] == MACROS_DIR.parts[-2:] and (MACROS_DIR / file.name).is_file())
+
+    def _values(self, texts: Sequence[str], package: str) -> Mapping[str, str]:
+        text = "\n".join(texts)
+        scoped = self._variables.get(package)
+        variables = {**self._variables, **(scoped if isinstance(scoped, dict) else {})}
+        found = {f"var {name}": json.dumps(variables.get(name), default=str) for name in _VAR.findall(text)}
+        found |= {f"env_var {name}": self._environment.get(name, "") for name in _ENV_VAR.findall(text)}
+        return {name: value for name, value in found.items() if name.partition(" ")[2] not in _WINDOW}
+
+
+def project_variables(project_dir: Path, flags: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Return the variables of a dbt project, and those that flags of dbt set.
+
+    Args:
+        project_dir: the folder of `dbt_project.yml`.
+        flags: flags of each `dbt build`.
+    """
+    project = yaml.safe_load((project_dir / "dbt_project.yml").read_text(encoding="utf-8")) or {}
+    said = [following for flag, following in pairwise(flags) if flag == "--vars"]
+    more = yaml.safe_load(said[-1]) if said else None
+    return {**(project.get("vars") or {}), **(more if isinstance(more, dict) else {})}
+
+
+def normalized(code: str) -> str:
+    """Return SQL with Jinja without its comments, and with one blank for white space.
+
+    What cannot be told from the text alone stays as it is: a comment with Jinja in it, which may end where it was
+    rendered, and all of a text with a quote that a backslash escapes.
+    """
+    if "\\'" in code or '\\"' in code:
+        return code.strip()
+    parts: list[str] = []
+    end = 0
+    for token in _TOKEN.finditer(code):
+        parts.append(code[end : token.start()])
+        end = token.end()
+        text = token.group()
+        parts.append(text if token["kept"] or (token["comment"] and re.search(r"\{[{%]", text)) else "\0")
+    parts.append(code[end:])
+    return re.sub("\0+", " ", "".join(parts)).strip()
+
+
+def without_config(code: str) -> str:
+    """Return a model's code without its calls of `config(...)`: what they say is in the node's config."""
+    while match := _CONFIG.search(code):
+        end = _end_of_call(code, match.end())
+        closing = re.match(r"\s*-?\}\}", code[end:]) if end else None
+        if closing is None:
+            return code
+        code = code[: match.start()] + code[end + closing.end() :]
+    return code
+
+
+def _end_of_call(code: str, start: int) -> int:
+    """Return where the bracket at `start` is closed; 0 where it is not."""
+    depth, quote = 0, ""
+    position = start
+    while position < len(code):
+        char = code[position]
+        if quote:
+            if char == "\\":
+                position += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"":
+            quote = char
+        elif char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+        position += 1
+    return 0

@@ -1,0 +1,249 @@
+"""The code version of a node changes with its rows, and not with what means nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dagster_dbt_common import MACROS_DIR
+from dagster_dbt_common.project.code_version import CodeVersions, normalized, project_variables, without_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+INCREMENTAL = "materialized='incremental', incremental_strategy='delete_window+insert', event_time='at'"
+Change = tuple["Mapping[str, str]", "Mapping[str, str]"]
+
+
+def sql(before: str, after: str) -> Change:
+    return {"models/NAME.sql": before}, {"models/NAME.sql": after}
+
+
+def macro(model: str, before: str, after: str) -> Change:
+    return {"models/NAME.sql": model, "macros/NAME.sql": before}, {"macros/NAME.sql": after}
+
+
+def config(before: str, after: str) -> Change:
+    files = {"models/NAME.sql": "select 1 as id, now() as at"}
+    said = "models: [{{name: NAME, {}}}]"
+    return {**files, "models/NAME.yml": said.format(before)}, {"models/NAME.yml": said.format(after)}
+
+
+CHANGES: dict[str, Change] = {
+    "text": sql("select 1 as id", "select 2 as id"),
+    "blanks_in_a_string": sql("select 'a  b' as id", "select 'a b' as id"),
+    "dashes_in_a_string": sql("select 'a -- b' as id", "select 'a -- c' as id"),
+    "statement_in_a_comment": sql(
+        "-- {% set x = 1 %}\nselect {{ x }} as id", "-- {% set x = 2 %}\nselect {{ x }} as id"
+    ),
+    "macro_called": macro(
+        "select {{ NAME() }} as id", "{% macro NAME() %}1{% endmacro %}", "{% macro NAME() %}2{% endmacro %}"
+    ),
+    "macro_of_a_macro": macro(
+        "select {{ NAME() }} as id",
+        "{% macro NAME() %}{{ NAME_in() }}{% endmacro %}{% macro NAME_in() %}1{% endmacro %}",
+        "{% macro NAME() %}{{ NAME_in() }}{% endmacro %}{% macro NAME_in() %}2{% endmacro %}",
+    ),
+    "macro_called_later": macro(
+        "{{ config(materialized='incremental') }} select 1 as id {% if is_incremental() %}, {{ NAME() }}{% endif %}",
+        "{% macro NAME() %}1{% endmacro %}",
+        "{% macro NAME() %}2{% endmacro %}",
+    ),
+    "macro_dispatched": macro(
+        "select {{ NAME() }} as id",
+        "{% macro NAME() %}{{ adapter.dispatch('NAME')() }}{% endmacro %}{% macro default__NAME() %}1{% endmacro %}",
+        "{% macro NAME() %}{{ adapter.dispatch('NAME')() }}{% endmacro %}{% macro default__NAME() %}2{% endmacro %}",
+    ),
+    "macro_of_a_strategy": macro(
+        "{{ config(materialized='incremental', incremental_strategy='NAME') }} select 1 as id",
+        "{% macro get_incremental_NAME_sql(arg_dict) %}select 1{% endmacro %}",
+        "{% macro get_incremental_NAME_sql(arg_dict) %}select 2{% endmacro %}",
+    ),
+    "macro_of_an_ephemeral_parent": (
+        {
+            "models/NAME.sql": "select * from {{ ref('NAME_in') }}",
+            "models/NAME_in.sql": "{{ config(materialized='ephemeral') }} select {{ NAME() }} as id",
+            "macros/NAME.sql": "{% macro NAME() %}1{% endmacro %}",
+        },
+        {"macros/NAME.sql": "{% macro NAME() %}2{% endmacro %}"},
+    ),
+    "ephemeral_of_an_ephemeral": (
+        {
+            "models/NAME.sql": "select * from {{ ref('NAME_in') }}",
+            "models/NAME_in.sql": "{{ config(materialized='ephemeral') }} select * from {{ ref('NAME_inmost') }}",
+            "models/NAME_inmost.sql": "{{ config(materialized='ephemeral') }} select 1 as id",
+        },
+        {"models/NAME_inmost.sql": "{{ config(materialized='ephemeral') }} select 3 as id"},
+    ),
+    "variable": ({"models/NAME.sql": "select {{ var('rate') }} as id"}, {}),
+    "variable_in_a_macro": (
+        {
+            "models/NAME.sql": "select {{ NAME() }} as id",
+            "macros/NAME.sql": "{% macro NAME() %}{{ var('rate') }}{% endmacro %}",
+        },
+        {},
+    ),
+    "variable_of_the_project": ({"models/NAME.sql": "select {{ var('scoped') }} as id"}, {}),
+    "environment": ({"models/NAME.sql": "select {{ env_var('CODE_VERSION_RATE') }} as id"}, {}),
+    "materialized": config("config: {materialized: table}", "config: {materialized: view}"),
+    "event_time": config(
+        "config: {materialized: incremental, event_time: at}", "config: {materialized: incremental, event_time: id}"
+    ),
+    "unique_key": config(
+        "config: {materialized: incremental, unique_key: id}", "config: {materialized: incremental, unique_key: at}"
+    ),
+    "hook": config("config: {post_hook: 'select 1'}", "config: {post_hook: 'select 2'}"),
+    "alias": config("config: {alias: one_name}", "config: {alias: other_name}"),
+    "column_of_a_contract": config(
+        "config: {contract: {enforced: true}}, columns: [{name: id, data_type: int}, {name: at, data_type: date}]",
+        "config: {contract: {enforced: true}}, columns: [{name: id, data_type: bigint}, {name: at, data_type: date}]",
+    ),
+}
+NOTHING: dict[str, Change] = {
+    "line_comment": sql("select 1 as id", "-- one\nselect 1 as id -- is one"),
+    "block_comment": sql("select 1 as id", "/* one\n and only */ select 1 as id"),
+    "jinja_comment": sql("select 1 as id", "{# one #}\nselect 1 as id"),
+    "white_space": sql("select 1 as id, 2 as other", "select\n    1 as id,\n\n    2 as other\n"),
+    "macro_that_nobody_calls": (
+        {"models/NAME.sql": "select 1 as id", "macros/NAME.sql": "{% macro NAME() %}1{% endmacro %}"},
+        {"macros/NAME.sql": "{% macro NAME() %}2{% endmacro %}"},
+    ),
+    "comment_in_a_macro": macro(
+        "select {{ NAME() }} as id",
+        "{% macro NAME() %} 1 {% endmacro %}",
+        "{% macro NAME() %} {# one #} 1 -- one\n{% endmacro %}",
+    ),
+    "description": config("description: One.", "description: The one."),
+    "test": config("description: One.", "description: One., columns: [{name: id, data_tests: [unique]}]"),
+    "tags_and_meta": config("config: {tags: [a]}", "config: {tags: [b], meta: {owner: me}}"),
+    "meta_in_the_file": sql(
+        "{{ config(meta={'a': {'b': 1}}) }} select 1 as id",
+        "{{ config(meta={'a': {'b': ')}}'}}, tags=['x']) }}\nselect 1 as id",
+    ),
+    "table_above": (
+        {
+            "models/NAME.sql": "select * from {{ ref('NAME_in') }}",
+            "models/NAME_in.sql": "{{ config(materialized='table') }} select 1 as id",
+        },
+        {"models/NAME_in.sql": "{{ config(materialized='table') }} select 2 as id"},
+    ),
+    "window": sql(
+        f"{{{{ config({INCREMENTAL}) }}}} select now() as at where {{{{ in_window('at') }}}}",
+        f"{{{{ config({INCREMENTAL}) }}}} select now() as at  where {{{{ in_window('at') }}}}",
+    ),
+}
+EVERY = {**CHANGES, **NOTHING}
+
+
+def versions(root: Path, rate: str) -> Mapping[str, str]:
+    """Parse a project and return the versions of its nodes by their names."""
+    environment = {**os.environ, "CODE_VERSION_RATE": rate, "DAGSTER_DBT_COMMON_MACROS": str(MACROS_DIR)}
+    places = ("--project-dir", root, "--profiles-dir", root, "--log-path", root / "logs")
+    dbt = Path(sys.executable).with_name("dbt")
+    subprocess.run([dbt, "--quiet", "parse", "--no-partial-parse", *places], check=True, env=environment)
+    manifest: Mapping[str, Any] = json.loads((root / "target/manifest.json").read_text())
+    found = CodeVersions(manifest, project_variables(root), environment)
+    kinds = ("model", "seed", "snapshot")
+    return {
+        props["name"]: found.of(unique_id)
+        for unique_id, props in manifest["nodes"].items()
+        if props["resource_type"] in kinds
+    }
+
+
+def write(root: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(dedent(text))
+
+
+def project(rate: int) -> str:
+    return json.dumps(
+        {
+            "name": "shop",
+            "profile": "shop",
+            "macro-paths": ["macros", str(MACROS_DIR)],
+            "vars": {"rate": rate, "shop": {"scoped": rate}, "min_date": None, "max_date": f"2024-01-0{rate}"},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def before_and_after(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return the versions before and after all edits at once: each is of nodes of its own."""
+    root = tmp_path_factory.mktemp("shop")
+    profile = "shop: {target: duckdb, outputs: {duckdb: {type: duckdb, path: ':memory:'}}}"
+    write(root, {"profiles.yml": profile, "dbt_project.yml": project(1), "seeds/rates.csv": "id\n1\n"})
+    for name, (files, _) in EVERY.items():
+        write(root, {file.replace("NAME", name): text.replace("NAME", name) for file, text in files.items()})
+    before = versions(root, "1")
+    write(root, {"dbt_project.yml": project(2), "seeds/rates.csv": "id\n2\n"})
+    for name, (_, files) in EVERY.items():
+        write(root, {file.replace("NAME", name): text.replace("NAME", name) for file, text in files.items()})
+    return before, versions(root, "2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changes_the_rows_changes_the_version(
+    before_and_after: tuple[Mapping[str, str], Mapping[str, str]], name: str
+) -> None:
+    before, after = before_and_after
+    assert before[name] != after[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTHING)
+def test_what_means_nothing_changes_no_version(
+    before_and_after: tuple[Mapping[str, str], Mapping[str, str]], name: str
+) -> None:
+    before, after = before_and_after
+    assert before[name] == after[name]
+
+
+@pytest.mark.slow
+def test_a_seed_is_its_rows(before_and_after: tuple[Mapping[str, str], Mapping[str, str]]) -> None:
+    before, after = before_and_after
+    assert before["rates"] != after["rates"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("select 1 -- one\n, 2", "select 1 , 2"),
+        ("select 'it''s -- not' /* is */ , \"a /* b\"", "select 'it''s -- not' , \"a /* b\""),
+        ("-- {{ two_lines() }}\nselect 1", "-- {{ two_lines() }} select 1"),
+        (r"select 'it\'s -- a comment' -- or not", r"select 'it\'s -- a comment' -- or not"),
+        ("select $$ -- text $$ as a", "select $$ -- text $$ as a"),
+        ("{% if a -- b %} x {% endif %}", "{% if a -- b %} x {% endif %}"),
+    ],
+)
+def test_a_text_is_normalized_where_that_is_safe(code: str, said: str) -> None:
+    assert normalized(code) == said
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("{{ config(a=1) }}select 1", "select 1"),
+        ("{{- config(a={'b': {'c': \"}} )\"}}) -}} select 1 {{ config(d=2) }}", " select 1 "),
+        ("{{ config(a=1) ~ 'x' }} select 1", "{{ config(a=1) ~ 'x' }} select 1"),
+        ("{{ config(a=1 select 1", "{{ config(a=1 select 1"),
+        ("{{ config.get('a') }} select 1", "{{ config.get('a') }} select 1"),
+    ],
+)
+def test_calls_of_config_are_left_out(code: str, said: str) -> None:
+    assert without_config(code) == said
+
+
+def test_flags_set_variables_too(tmp_path: Path) -> None:
+    (tmp_path / "dbt_project.yml").write_text("{name: shop, vars: {a: 1, b: 2}}")
+    assert project_variables(tmp_path, ["--fail-fast", "--vars", "{b: 3}"]) == {"a": 1, "b": 3}
+    assert project_variables(tmp_path) == {"a": 1, "b": 2}
