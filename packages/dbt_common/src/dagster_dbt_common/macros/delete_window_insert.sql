@@ -13,6 +13,7 @@
             ~ " needs the config `event_time`: the column of the window"
         ) }}
     {%- endif -%}
+    {%- do refuse_other_columns(arg_dict) -%}
     {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
     {#- A date is one of the partitions' zone, whatever the session's: it is compared with days, not with instants. -#}
     {%- set types = [] -%}

@@ -1,0 +1,63 @@
+{#
+  Refuses to write a model's rows into a table that has other columns than the model's SQL: with dbt's default,
+  `on_schema_change: ignore`, a new column is left out without a word, and with `append_new_columns` one that the model
+  lost stays, and one of another type is cast.
+  Called where dbt has already changed the table as `on_schema_change` says.
+#}
+{% macro refuse_other_columns(arg_dict) -%}
+    {%- set of_table, of_model = {}, {} -%}
+    {%- for column in adapter.get_columns_in_relation(arg_dict['target_relation']) -%}
+        {%- do of_table.update({column.name | lower: column.dtype | lower}) -%}
+    {%- endfor -%}
+    {%- for column in adapter.get_columns_in_relation(arg_dict['temp_relation']) -%}
+        {%- do of_model.update({column.name | lower: column.dtype | lower}) -%}
+    {%- endfor -%}
+    {%- set more, fewer, others = [], [], [] -%}
+    {%- for name, type in of_model.items() -%}
+        {%- if name not in of_table -%}
+            {%- do more.append(name) -%}
+        {%- elif of_table[name] != type -%}
+            {%- do others.append(name ~ ' (' ~ of_table[name] ~ ', now ' ~ type ~ ')') -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for name in of_table if name not in of_model -%}
+        {%- do fewer.append(name) -%}
+    {%- endfor -%}
+    {%- if more or fewer or others -%}
+        {%- set said = [] -%}
+        {%- for words, names in [('lacks', more), ('still has', fewer), ('has another type of', others)] if names -%}
+            {%- do said.append(words ~ ' ' ~ names | join(', ')) -%}
+        {%- endfor -%}
+        {%- set setting = 'sync_all_columns' if fewer else 'append_new_columns' -%}
+        {%- set or_set = '' if others else 'set on_schema_change: ' ~ setting ~ ', or ' -%}
+        {{ exceptions.raise_compiler_error(
+            "the table of " ~ model.name ~ " " ~ said | join(' and ') ~ ": " ~ or_set ~ full_refresh_hint()
+        ) }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{% macro full_refresh_hint() -%}
+    {{ return('rebuild it by the job of its group that ends in __full_refresh') }}
+{%- endmacro %}
+
+
+{#
+  `on_schema_change: sync_all_columns` changes types too, which DuckDB cannot commit together with the rows: its own
+  message, of another transaction that has altered the table, names no way out.
+#}
+{% macro duckdb__alter_column_type(relation, column_name, new_column_type) -%}
+    {{ exceptions.raise_compiler_error(
+        "the table of " ~ model.name ~ " has another type of " ~ column_name | lower ~ " than " ~ new_column_type | lower
+        ~ ", which DuckDB cannot change in a build: " ~ full_refresh_hint()
+    ) }}
+{%- endmacro %}
+
+
+{#
+  dbt-duckdb's strategy for microbatch, which it finds by this name in the project first.
+#}
+{% macro duckdb__get_incremental_microbatch_sql(arg_dict) -%}
+    {%- do refuse_other_columns(arg_dict) -%}
+    {{ return(dbt.duckdb__get_incremental_microbatch_sql(arg_dict)) }}
+{%- endmacro %}
