@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -25,14 +23,15 @@ from dagster_dbt_common.project.fingerprint import (
     secrets_of,
 )
 from dagster_dbt_common.project.packaged_manifest import normalize
+from dagster_dbt_common.project.parsing import run_dbt
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping
 
 _STATE = Path("target") / "dagster"
 _PACKAGED = "packaged.json"
 _KEPT_MANIFESTS = 4
-_DBT = "from dbt.cli.main import cli; cli()"  # the console script of this environment, whether it is on PATH or not
 
 
 def prepared_project(
@@ -182,14 +181,8 @@ def _parse(project_dir: Path, target_path: Path, choice: list[str], environment:
     output = ["--target-path", str(target_path), "--log-path", str(target_path)]
     has_packages = any((project_dir / name).is_file() for name in ("packages.yml", "dependencies.yml"))
     for command in (["deps"], ["parse"]) if has_packages and not _packages_installed(project_dir) else (["parse"],):
-        done = subprocess.run(  # noqa: S603 - the command is dbt's own, with this interpreter
-            [sys.executable, "-c", _DBT, "--quiet", "--no-use-colors", *command, *flags, *output],
-            env=dict(environment),
-            cwd=project_dir,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        said = ["--quiet", "--no-use-colors", *command, *flags, *output]
+        done = run_dbt(said, cwd=project_dir, environment=environment)
         if done.returncode:
             raise DbtConfigError(f"{project_dir}: dbt {command[0]} failed: {_reason(done)}")
 

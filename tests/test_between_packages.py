@@ -1,8 +1,10 @@
-"""What `dagster_dbt_common` writes as a code version is what `headrace run` reads: neither imports the other."""
+"""What `dagster_dbt_common` and `headrace` know of each other, of which neither imports the other."""
 
 import dagster as dg
 
 from analytics.definitions import defs
+from dagster_dbt_common.project.parsing import _LOADS_TO_FORK
+from headrace.deployed.fork_server import LOCATIONS
 from headrace.main_job.code_versions import _OF_DBT, is_same_code
 
 
@@ -14,6 +16,10 @@ def test_each_model_says_its_text_and_what_it_computes() -> None:
         assert found, name
         assert found["computes"], name
         assert is_same_code(found["text"], version), "an upgrade rebuilds nothing"
+
+
+def test_a_process_that_loads_to_be_forked_is_known_by_the_variable_that_makes_it_one() -> None:
+    assert _LOADS_TO_FORK == LOCATIONS
 
 
 def _specs() -> list[dg.AssetSpec]:
