@@ -229,6 +229,7 @@ def as_microbatch(model: str) -> str:
     return model.replace("'delete_window+insert'", said).replace("where {{ in_window('seen_at') }}", "")
 
 
+@pytest.mark.some_of("strategies of a table with other columns", 1)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_run_whose_table_has_other_columns_than_its_model_fails_and_says_what_mends_it(
     tides: Tides, strategy: str
