@@ -121,3 +121,44 @@ def test_external_is_true_or_false(tmp_path: Path) -> None:
     assert str(error.value) == (
         "models/sources.yml: made_here: config meta.dagster.external: 'perhaps' is neither true nor false"
     )
+
+
+SYNCED = """
+    sources:
+      - name: loaded
+        tables:
+          - name: ships
+            description: Ships.
+            config: {meta: {dagster: {asset_key: [loader, sync], partitions: {grain: day, start: '2024-01-15'}}}}
+            columns: [{name: id, data_type: varchar, data_tests: [unique]}]
+          - name: ports
+            description: Ports.
+            config: {meta: {dagster: {asset_key: [loader, sync], partitions: {grain: day, start: '2024-01-15'}}}}
+            columns: [{name: code, data_type: varchar}]
+"""
+MODELS = {
+    "models/ships.sql": "select * from {{ source('loaded', 'ships') }}",
+    "models/both.sql": "select * from {{ source('loaded', 'ships') }} cross join {{ source('loaded', 'ports') }}",
+    "models/levels.sql": "select 1 as level",
+}
+
+
+def test_several_sources_of_one_loader_are_one_asset(tmp_path: Path) -> None:
+    definitions = load(tmp_path, **{"models/sources.yml": SYNCED, **MODELS})
+    graph = definitions.resolve_asset_graph()
+    sync = dg.AssetKey(["loader", "sync"])
+    assert graph.get(dg.AssetKey("ships")).parent_keys == graph.get(dg.AssetKey("both")).parent_keys == {sync}
+    node = graph.get(sync)
+    assert not node.is_materializable
+    assert node.partitions_def == dg.DailyPartitionsDefinition("2024-01-15")
+    assert all(text in (node.description or "") for text in ("Ports.", "Ships."))
+    assert "dagster/column_schema" not in node.metadata
+    assert len(node.metadata["dagster/code_references"].code_references) == 2
+
+
+def test_sources_of_one_asset_have_the_same_partitions(tmp_path: Path) -> None:
+    other = SYNCED.replace(
+        "2024-01-15'}}}}\n            columns: [{name: code", "2024-02-01'}}}}\n            columns: [{name: code"
+    )
+    with pytest.raises(DbtConfigError, match=r"ships: config meta\.dagster\.partitions: other sources of the asset"):
+        load(tmp_path, **{"models/sources.yml": other, **MODELS})

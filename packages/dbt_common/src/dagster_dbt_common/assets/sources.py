@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
 from dagster_dbt_common.project.node_config import dagster_meta
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dagster_dbt import DbtProject
 
@@ -41,7 +42,8 @@ def source_specs(
     Where another code location materializes the key, Dagster makes one asset of both, and what that location says of
     it wins. What stands here is what this project expects of it: columns with their types, partitions where the
     source's `meta.dagster.partitions` says them, and dbt's `freshness`, `loaded_at_field` and `loader` as metadata. The
-    place in the YAML file is the asset's code reference.
+    place in the YAML file is the asset's code reference. Several sources with one
+    `meta.dagster.asset_key` are one asset.
 
     A location can define a key once. A source that an asset of the same location makes says so in its config, as
     `meta: {dagster: {external: false}}`, and is left out.
@@ -52,7 +54,7 @@ def source_specs(
         translator: what says the keys and the specs.
 
     Raises:
-        DbtConfigError: `external` is neither true nor false.
+        DbtConfigError: `external` is neither true nor false, or two sources of one asset have other partitions.
     """
     describe = translator(plan, PartitionGroup("sources", None, frozenset(), frozenset()))
     specs: dict[AssetKey, AssetSpec] = {}
@@ -62,16 +64,40 @@ def source_specs(
         if _is_external(props) and any(reader in plan.manifest["nodes"] for reader in readers):
             spec = describe.get_asset_spec(plan.manifest, unique_id, project)
             config = plan.configs.get(unique_id)
-            specs.setdefault(
-                spec.key,
-                spec.replace_attributes(
-                    # dagster-dbt's own entries are of the process, not of the data.
-                    metadata={key: value for key, value in spec.metadata.items() if not key.startswith(_DAGSTER_DBT)}
-                    | {_CODE_REFERENCES: lines.reference(props), **_expectations(props)},
-                    partitions_def=config.definition() if config else None,
-                ),
+            expected = spec.replace_attributes(
+                # dagster-dbt's own entries are of the process, not of the data.
+                metadata={key: value for key, value in spec.metadata.items() if not key.startswith(_DAGSTER_DBT)}
+                | {_CODE_REFERENCES: lines.reference(props), **_expectations(props)},
+                partitions_def=config.definition() if config else None,
             )
+            specs[spec.key] = _both(specs[spec.key], expected, props) if spec.key in specs else expected
     return list(specs.values())
+
+
+def _both(one: AssetSpec, other: AssetSpec, props: Mapping[str, Any]) -> AssetSpec:
+    """Return one asset that several sources are tables of, as one sync of a loader makes them.
+
+    It has the columns of none.
+
+    Args:
+        one: what the sources before expect.
+        other: what another one expects.
+        props: that source.
+    """
+    if one.partitions_def != other.partitions_def:
+        raise config_error(
+            props,
+            "meta.dagster.partitions",
+            f"other sources of the asset {one.key.to_user_string()} have other partitions: say the same at each",
+        )
+    references = [reference for each in (one, other) for reference in each.metadata[_CODE_REFERENCES].code_references]
+    metadata = {key: value for key, value in one.metadata.items() if other.metadata.get(key) == value}
+    with _without_beta_warnings():
+        places = CodeReferencesMetadataValue(code_references=references)
+    return one.replace_attributes(
+        description="\n\n".join(filter(None, (one.description, other.description))) or None,
+        metadata={**metadata, _CODE_REFERENCES: places},
+    )
 
 
 def _is_external(props: Mapping[str, Any]) -> bool:
@@ -100,6 +126,13 @@ def freshness_of(props: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
+@contextmanager
+def _without_beta_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BetaWarning)
+        yield
+
+
 class _Lines:
     """Where the sources stand in the project's YAML files; dbt's manifest knows the files only."""
 
@@ -114,11 +147,9 @@ class _Lines:
             # A source of a dbt package has its path within the package.
             self._files[file] = _lines(file.read_text(encoding="utf-8")) if file.is_file() else {}
         line = self._files[file].get((props["source_name"], props["name"]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BetaWarning)
-            return CodeReferencesMetadataValue(
-                code_references=[LocalFileCodeReference(file_path=str(file), line_number=line, label="dbt source")]
-            )
+        with _without_beta_warnings():
+            place = LocalFileCodeReference(file_path=str(file), line_number=line, label="dbt source")
+            return CodeReferencesMetadataValue(code_references=[place])
 
 
 def _lines(text: str) -> Mapping[tuple[str, str], int]:

@@ -42,7 +42,7 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
     Args:
         plan: the project's partition plan.
         group: the group whose assets this translator describes.
-        settings: dagster-dbt's settings; by default views are virtual assets.
+        settings: dagster-dbt's settings; by default views are virtual assets, and several sources may be one asset.
         automation: when what has no `meta.dagster.automation` of its own follows its upstreams: `eager`, `none`, or
             `cron` with a schedule; or a condition of your own, which each such model then has.
     """
@@ -54,7 +54,12 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         settings: DagsterDbtTranslatorSettings | None = None,
         automation: str | AutomationCondition[AssetKey] | None = None,
     ) -> None:
-        super().__init__(settings or DagsterDbtTranslatorSettings(enable_dbt_views_as_virtual_assets=True))
+        super().__init__(
+            settings
+            or DagsterDbtTranslatorSettings(
+                enable_dbt_views_as_virtual_assets=True, enable_duplicate_source_asset_keys=True
+            )
+        )
         self._plan = plan
         self._group = group
         self._automation = automation
