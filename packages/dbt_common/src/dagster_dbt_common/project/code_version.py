@@ -67,7 +67,8 @@ class CodeVersions:
         variables: Mapping[str, Any],
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self._nodes: Mapping[str, Mapping[str, Any]] = manifest["nodes"]
+        self._functions: Mapping[str, Mapping[str, Any]] = manifest.get("functions", {})
+        self._nodes: Mapping[str, Mapping[str, Any]] = {**manifest["nodes"], **self._functions}
         self._macros: Mapping[str, Mapping[str, Any]] = manifest.get("macros", {})
         adapter = manifest["metadata"].get("adapter_type")
         self._not_counted = {"dbt", f"dbt_{adapter}"}
@@ -90,14 +91,16 @@ class CodeVersions:
                 self._config(props),
                 props.get("checksum", {}).get("checksum") if props["resource_type"] == "seed" else None,
                 sorted(self._values(texts, props["package_name"]).items()),
-                [self.of(parent) for parent in self._ephemeral(props)],
+                [self.of(parent) for parent in self._parts(props)],
             ]
             self._known[unique_id] = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
         return self._known[unique_id]
 
-    def _ephemeral(self, props: Mapping[str, Any]) -> Iterator[str]:
+    def _parts(self, props: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the ephemeral models that are part of a node's SQL, and the functions that it calls."""
         for parent in sorted(props.get("depends_on", {}).get("nodes", ())):
-            if parent in self._nodes and self._nodes[parent]["config"].get("materialized") == "ephemeral":
+            above = self._nodes.get(parent, {})
+            if parent in self._functions or above.get("config", {}).get("materialized") == "ephemeral":
                 yield parent
 
     @staticmethod

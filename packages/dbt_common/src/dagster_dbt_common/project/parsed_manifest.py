@@ -92,6 +92,7 @@ class ParsedManifest:
                 if unique_id in selected:
                     fresh.tags = [*fresh.tags, SELECTED_TAG]
                 manifest.nodes[unique_id] = fresh
+            manifest.functions = self._with_functions_of(selected)
         manifest.build_parent_and_child_maps()
         manifest.build_group_map()
         manifest.flat_graph = cast("dict[str, Any]", LazyGraph(self._content))
@@ -100,6 +101,25 @@ class ParsedManifest:
     @cached_property
     def _frame(self) -> Manifest:
         return _hydrated({**self._content, "nodes": {}, **_without(*_NOT_EXECUTED)})
+
+    def _with_functions_of(self, selected: Collection[str]) -> dict[str, Any]:
+        """Return the project's functions, of which those that the selected nodes call are made first, as dbt does."""
+        functions = self._frame.functions
+        waiting = [self._content["nodes"][unique_id] for unique_id in selected if unique_id in self._parents]
+        called: set[str] = set()
+        while waiting:
+            props = waiting.pop()
+            for parent in props.get("depends_on", {}).get("nodes", ()):
+                if parent in functions and parent not in called:
+                    called.add(parent)
+                    waiting.append(self._content["functions"][parent])
+                elif self._content["nodes"].get(parent, {}).get("config", {}).get("materialized") == "ephemeral":
+                    waiting.append(self._content["nodes"][parent])
+        found = dict(functions)
+        for unique_id in called:
+            found[unique_id] = copy.copy(functions[unique_id])
+            found[unique_id].tags = [*functions[unique_id].tags, SELECTED_TAG]
+        return found
 
     def _needed(self, selected: Collection[str]) -> set[str]:
         """Return the selected nodes, what stands between two of them, and what those refer to, through ephemerals."""
