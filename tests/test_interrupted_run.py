@@ -98,16 +98,13 @@ def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
 ) -> None:
     shop, process = interrupted
     deadline = time.monotonic() + 120
-    while not workers(shop):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    second = shop.call("run")
-    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
-    assert "another headrace run is active" in second.stderr
-    deadline = time.monotonic() + 120
-    while not kill_a_worker(shop):
+    while not (worker := stopped_worker(shop)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    second = shop.call("run")
+    os.kill(worker, signal.SIGKILL)
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    assert "another headrace run is active" in second.stderr
     rest = process.communicate(timeout=180)[1]
     assert process.returncode == 1
     assert re.search(r"^failed: run \w+: .*(was killed|marked as failed)", rest, re.MULTILINE)
@@ -115,19 +112,18 @@ def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
     assert all(asset["partitions"] == asset["planned"] for asset in shop.run("--all").values())
 
 
-def kill_a_worker(shop: Shop) -> bool:
-    """Kill the process of a run in its middle; return False where there is none.
+def stopped_worker(shop: Shop) -> int | None:
+    """Stop the process of a run in its middle, and return it; None where there is none.
 
-    It is stopped first: a run takes less time than to read what state it is in.
+    It is stopped before it is looked at: a run takes less time than to read what state it is in.
     """
     for process in workers(shop):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGSTOP)
             if is_in_its_middle(process, shop):
-                os.kill(process, signal.SIGKILL)
-                return True
+                return process
             os.kill(process, signal.SIGCONT)
-    return False
+    return None
 
 
 def is_in_its_middle(process: int, shop: Shop) -> bool:

@@ -24,7 +24,17 @@ DAYS = days()
 ORDERS, HOURS = AssetKey(["raw", "orders"]), AssetKey("hours")
 GRAPH = [
     AssetNode(ORDERS, "ingest", frozenset(), DAYS, None, is_virtual=False, blocking_checks=frozenset({"b", "a"})),
-    AssetNode(AssetKey("view"), "analytics", frozenset({ORDERS}), None, "7", is_virtual=True, kinds=frozenset({"dbt"})),
+    AssetNode(
+        AssetKey("view"),
+        "analytics",
+        frozenset({ORDERS}),
+        None,
+        "7",
+        is_virtual=True,
+        kinds=frozenset({"dbt"}),
+        duckdb_file="/srv/warehouse.duckdb",
+        table="warehouse.main.view",
+    ),
     AssetNode(
         AssetKey("days"),
         "analytics",

@@ -5,12 +5,12 @@ process of which `headrace run` forks servers and runs has one thread and no con
 a process that has dbt already.
 """
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -47,29 +47,23 @@ def _has_hash_seed_of(environment: Mapping[str, str]) -> bool:
 
 
 def _forked(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    from dbt.cli.main import cli
+    import dbt.cli.main  # noqa: F401 - before the fork, for those that come later
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                for stream in (1, 2):
-                    os.dup2(output.fileno(), stream)
-                os.chdir(cwd)
-                os.environ.clear()
-                # The standard library's tracker of semaphores removes dbt's; that it had to is no part of dbt's words.
-                os.environ.update({**environment, "PYTHONWARNINGS": "ignore"})
-                cli(list(arguments))
-            except SystemExit as error:
-                code = error.code if isinstance(error.code, int) else int(error.code is not None)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                for printed in (sys.stdout, sys.stderr):
-                    printed.flush()
-                # Not the end of what this is a copy of: its locks and its temporary folders are not this process's.
-                os._exit(code)
-        _, status = os.waitpid(pid, 0)
+        said = (list(arguments), cwd, dict(environment), output.fileno())
+        process = multiprocessing.get_context("fork").Process(target=_run, args=said)
+        process.start()
+        process.join()
         output.seek(0)
-        return subprocess.CompletedProcess(list(arguments), os.waitstatus_to_exitcode(status), output.read(), "")
+        return subprocess.CompletedProcess(list(arguments), process.exitcode or 0, output.read(), "")
+
+
+def _run(arguments: list[str], cwd: Path, environment: dict[str, str], output: int) -> None:
+    from dbt.cli.main import cli  # a fork has it already
+
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    cli(arguments)

@@ -26,6 +26,7 @@ class AssetNode:
         is_virtual: whether it holds no data of its own, as a view.
         kinds: what it is made and stored with, such as dbt and duckdb.
         duckdb_file: the DuckDB file that its table is in, where its location says so.
+        table: the table, as `database.schema.name`, where its location says so.
         mappings: which partitions of a parent its partitions read, where that is not Dagster's default.
         blocking_checks: the names of its checks that hold back what is below.
     """
@@ -38,6 +39,7 @@ class AssetNode:
     is_virtual: bool
     kinds: frozenset[str] = frozenset()
     duckdb_file: str | None = None
+    table: str | None = None
     mappings: Mapping[AssetKey, PartitionMapping] = field(default_factory=dict)
     blocking_checks: frozenset[str] = frozenset()
 
@@ -58,6 +60,7 @@ def nodes_to_json(nodes: Sequence[AssetNode]) -> str:
                     "is_virtual": node.is_virtual,
                     "kinds": sorted(node.kinds),
                     "duckdb_file": node.duckdb_file,
+                    "table": node.table,
                     "mappings": sorted([parent.path, _text(how)] for parent, how in node.mappings.items()),
                     "blocking_checks": sorted(node.blocking_checks),
                 }
@@ -81,6 +84,7 @@ def nodes_from_json(text: str) -> Sequence[AssetNode]:
             is_virtual=node["is_virtual"],
             kinds=frozenset(node["kinds"]),
             duckdb_file=node["duckdb_file"],
+            table=node.get("table"),  # what was remembered by a former release says none
             mappings={AssetKey(parent): _object(how) for parent, how in node["mappings"]},
             blocking_checks=frozenset(node["blocking_checks"]),
         )

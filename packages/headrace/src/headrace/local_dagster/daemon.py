@@ -29,6 +29,7 @@ from dagster_shared.error import SerializableErrorInfo
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.locations.duckdb_files import METADATA as DUCKDB_FILE
 
+_TABLE = "dagster/table_name"
 _KIND_TAG = "dagster/kind/"
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class LocalDaemon:
         for key in graph.toposorted_asset_keys:
             node = graph.get(key)
             if node.is_materializable:
-                file = node.metadata.get(DUCKDB_FILE)
+                file, table = node.metadata.get(DUCKDB_FILE), node.metadata.get(_TABLE)
                 checks = [graph.get(check) for check in graph.get_check_keys_for_assets({key})]
                 handle = node.resolve_to_singular_repo_scoped_node().repository_handle
                 nodes.append(
@@ -83,6 +84,7 @@ class LocalDaemon:
                         is_virtual=node.is_virtual,
                         kinds=frozenset(tag.removeprefix(_KIND_TAG) for tag in node.tags if tag.startswith(_KIND_TAG)),
                         duckdb_file=str(file.value) if file else None,
+                        table=str(table.value) if table else None,
                         blocking_checks=frozenset(check.key.name for check in checks if check.blocking),
                         mappings={
                             parent: mapping

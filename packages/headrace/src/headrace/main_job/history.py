@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dagster import AssetKey, DagsterEventType, DagsterInstance
@@ -24,6 +25,7 @@ class RecordedHistory:
     def __init__(self, workspace: Workspace, instance: DagsterInstance) -> None:
         self._workspace = workspace
         self._instance = instance
+        self._tables_of: dict[Path, Collection[str] | None] = {}
 
     def of(self, nodes: Sequence[AssetNode]) -> Mapping[AssetKey, History]:
         """Return what is recorded of assets, and there."""
@@ -36,7 +38,8 @@ class RecordedHistory:
             if node.key not in last:
                 continue
             ids = self._ids(node, last[node.key].storage_id)
-            there = {partition: id_ for partition, id_ in ids.items() if self._is_there(node, partition)}
+            has_table = self._has_table(node)
+            there = {partition: id_ for partition, id_ in ids.items() if has_table and self._has_file(node, partition)}
             found = details.of(node.key, last[node.key], there, is_view=node.is_virtual)
             history[node.key] = History(
                 storage_ids=there,
@@ -55,10 +58,31 @@ class RecordedHistory:
         kind = DagsterEventType.ASSET_MATERIALIZATION
         return dict(self._instance.get_latest_storage_id_by_partition(node.key, kind).items())
 
-    def _is_there(self, node: AssetNode, partition: Partition) -> bool:
-        """Return whether what Dagster has recorded still exists, as far as this machine can see: files do go away."""
-        if "duckdb" in node.kinds:
-            return self._workspace.warehouse.is_file()
+    def _has_table(self, node: AssetNode) -> bool:
+        """Return whether an asset's table or view still exists, as far as this machine can see: tables are dropped."""
+        if "duckdb" not in node.kinds and node.duckdb_file is None:
+            return True
+        file = Path(node.duckdb_file) if node.duckdb_file else self._workspace.warehouse
+        if not file.is_file():
+            return False
+        tables = self._tables(file)
+        return tables is None or node.table is None or ".".join(node.table.lower().split(".")[-2:]) in tables
+
+    def _tables(self, file: Path) -> Collection[str] | None:
+        """Return the tables and views of a DuckDB file; None for one that another process writes now."""
+        if file not in self._tables_of:
+            import duckdb  # noqa: PLC0415 - a workspace may have no such file
+
+            self._tables_of[file] = None
+            with suppress(duckdb.Error), duckdb.connect(file, read_only=True) as connection:
+                found = connection.execute(
+                    "select table_schema || '.' || table_name from information_schema.tables"
+                ).fetchall()
+                self._tables_of[file] = {str(name).lower() for (name,) in found}
+        return self._tables_of[file]
+
+    def _has_file(self, node: AssetNode, partition: Partition) -> bool:
+        """Return whether the file of a raw table's partition still exists, where the lake is on this machine."""
         if node.key.path[0] == "raw" and "://" not in self._workspace.lake:
             day = [f"day={partition}"] if partition else []
             return Path(self._workspace.lake, *node.key.path, *day, "data.parquet").is_file()
