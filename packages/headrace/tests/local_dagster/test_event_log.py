@@ -152,6 +152,7 @@ def test_the_file_of_each_run_has_the_tables_of_dagsters_own_and_its_own_events(
         files = folder / "history" / "runs"
         assert {file.stem for file in files.glob("*.db")} == {"index", *(run.run_id for run in runs)}
         assert not [file for file in files.iterdir() if file.name.startswith(".")], "nothing is left"
+        assert len({file.stat().st_mode for file in files.glob("*.db")}) == 1
         made[name] = {schema_of(files / f"{run.run_id}.db") for run in runs}
     assert made["ours"] == made["dagsters"]
     assert len(made["ours"]) == 1

@@ -18,6 +18,7 @@ can be deleted when Dagster's own storage writes batches. `tests/local_dagster/t
 """
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -150,6 +151,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             with NamedTemporaryFile(dir=path.parent, prefix=f".{shard}-") as new, suppress(FileExistsError):
                 new.write(self._empty)
                 new.flush()
+                shutil.copymode(self.path_for_shard(INDEX_SHARD_NAME), new.name)
                 path.hardlink_to(new.name)
 
     def _is_initialized(self, shard: str) -> bool:

@@ -65,8 +65,10 @@ class RecordedHistory:
         file = Path(node.duckdb_file) if node.duckdb_file else self._workspace.warehouse
         if not file.is_file():
             return False
-        tables = self._tables(file)
-        return tables is None or node.table is None or ".".join(node.table.lower().split(".")[-2:]) in tables
+        database, _, table = (node.table or "").lower().partition(".")
+        # A table of an attached database is in another file.
+        tables = self._tables(file) if database == file.stem.lower() and table.count(".") == 1 else None
+        return tables is None or table in tables
 
     def _tables(self, file: Path) -> Collection[str] | None:
         """Return the tables and views of a DuckDB file; None for one that another process writes now."""
