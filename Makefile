@@ -87,7 +87,7 @@ ci: install ## What the workflow of a pull request runs, on this machine, for wh
 	@$(RUN) headrace ci $(if $(BASE),--base $(BASE)) $(if $(DBT_STATE),--state $(DBT_STATE))
 
 .PHONY: bench
-bench: install ## Measure beside SQLMesh, stock dagster-dbt, dbt and SQL alone; an hour (ARGS="--models 12 --rounds 1": 8 min)
+bench: install ## Measure beside SQLMesh, stock dagster-dbt, dbt and SQL alone; takes hours (ARGS="--models --rounds 3": six minutes)
 	@mkdir -p $(STATE)
 	@$(RUN) python -m bench --json $(STATE)/bench.json --markdown $(ARGS)
 
