@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.conftest import OpenShop, Shop
 
 pytestmark = [
-    pytest.mark.slow("waits for ticks of Dagster's daemon: a day takes two or three minutes to arrive"),
+    pytest.mark.slow("waits for ticks of Dagster's daemon: a day takes a minute to arrive"),
     pytest.mark.timeout(900),
 ]
 
