@@ -44,6 +44,7 @@ KEPT = {
     "below_ephemeral": model("", source="ref('narrowed')"),
     "below_ephemeral_of_ephemeral": model("", source="ref('narrowed_again')"),
     "by_vars": model(BOTH),
+    "by_vars_where_they_are": model(f"{{% if var('min_date', none) %}} {BOTH} {{% endif %}}"),
     "vouched": model(WINDOW, strategy="mine_replaces", more=", replaces_window: true"),
     "batches": model("", source="source('raw', 'events')", strategy="microbatch"),
     "batches_of_two": model("cross join {{ ref('names') }}", source="source('raw', 'events')", strategy="microbatch"),
@@ -71,6 +72,16 @@ REFUSED = {
     "of_a_name": (model("", source="ref('visits_in_window')"), "meta.dagster.partitions", "the SQL has no in_window"),
     "one_end": (model("""where seen >= '{{ var("min_date") }}'"""), "meta.dagster.partitions", "no in_window"),
     "only_later": (model(LATER.replace("[]", WINDOW)), "meta.dagster.partitions", "only under a condition"),
+    "vars_later_and_nested": (
+        model(LATER.replace("[]", "{% if true %} {% endif %}" + BOTH)),
+        "meta.dagster.partitions",
+        "only under a condition",
+    ),
+    "vars_later_and_more": (
+        model(LATER.replace("[]", BOTH).replace("if is", "if not flags.FULL_REFRESH and is")),
+        "meta.dagster.partitions",
+        "only under a condition",
+    ),
     "vars_only_later": (model(LATER.replace("[]", BOTH)), "meta.dagster.partitions", "only under a condition"),
 }
 FILES = {

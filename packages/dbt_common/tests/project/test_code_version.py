@@ -219,7 +219,8 @@ def test_a_seed_is_its_rows(before_and_after: tuple[Mapping[str, str], Mapping[s
     [
         ("select 1 -- one\n, 2", "select 1 , 2"),
         ("select 'it''s -- not' /* is */ , \"a /* b\"", "select 'it''s -- not' , \"a /* b\""),
-        ("-- {{ two_lines() }}\nselect 1", "-- {{ two_lines() }} select 1"),
+        ("-- {{ two_lines() }}\nselect 1", "-- {{ two_lines() }}\n select 1"),
+        ("-- {{ two_lines() }} select 1", "-- {{ two_lines() }} select 1"),
         (r"select 'it\'s -- a comment' -- or not", r"select 'it\'s -- a comment' -- or not"),
         ("select $$ -- text $$ as a", "select $$ -- text $$ as a"),
         ("{% if a -- b %} x {% endif %}", "{% if a -- b %} x {% endif %}"),

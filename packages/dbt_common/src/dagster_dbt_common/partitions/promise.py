@@ -10,6 +10,8 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, TemplateSyntaxError, nodes
+
 from dagster_dbt_common.errors import config_error
 from dagster_dbt_common.project.node_config import dagster_meta
 
@@ -38,10 +40,9 @@ _DEFAULTS = {
 }
 _WINDOW_MACROS = ("in_window", "partition_window")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
-# What is there only where the table is: the first partition of a missing one does without.
-_LATER = re.compile(r"\{%-?\s*if\s+is_incremental\(\).*?\{%-?\s*endif\s*-?%\}", re.DOTALL)
 _CALL = re.compile(r"\bin_window\s*\(")
-_ENDS = [re.compile(rf"\bvar\(\s*['\"]{name}['\"]") for name in ("min_date", "max_date")]
+_ENDS = {"min_date", "max_date"}
+_JINJA = Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])  # noqa: S701 - it parses, and renders nothing
 _INCLUSIVE = re.compile(
     r"(<=|\bbetween\b[^;]*?\band)\s*(cast\s*\(|date\b|timestamp\b)?\s*['\"]?\s*\{\{\s*var\(\s*['\"]max_date['\"]",
     re.IGNORECASE | re.DOTALL,
@@ -128,7 +129,7 @@ def _check_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None
     if _calls_window(props, manifest):
         return
     codes = [_COMMENT.sub("", each.get("raw_code") or "") for each in _with_ephemeral(props, manifest)]
-    if any(_has_both_ends(_LATER.sub("", code)) for code in codes):
+    if any(_variables(code, always=True) >= _ENDS for code in codes):
         if any(_INCLUSIVE.search(code) for code in codes):
             _log.warning(
                 "%s: %s: max_date is exclusive, and the SQL includes it: write `<` for `<=` or `between`",
@@ -143,7 +144,7 @@ def _check_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None
             "the macro in_window is not found: add to dbt_project.yml "
             """macro-paths: ["macros", "{{ env_var('DAGSTER_DBT_COMMON_MACROS') }}"]""",
         )
-    if any(_has_both_ends(code) or _CALL.search(code) for code in codes):
+    if any(_variables(code) >= _ENDS or _CALL.search(code) for code in codes):
         raise config_error(
             props,
             where,
@@ -161,8 +162,31 @@ def _has_macro(manifest: Mapping[str, Any]) -> bool:
     return any(macro.rpartition(".")[2] in _WINDOW_MACROS for macro in manifest.get("macros", {}))
 
 
-def _has_both_ends(code: str) -> bool:
-    return all(end.search(code) for end in _ENDS)
+def _variables(code: str, *, always: bool = False) -> set[str]:
+    """Return the variables that a text reads, or those that it reads where the model's table is not there yet too."""
+    found: set[str] = set()
+    try:
+        waiting: list[nodes.Node] = [_JINJA.parse(code)]
+    except TemplateSyntaxError:
+        return found
+    while waiting:
+        node = waiting.pop()
+        if _calls(node, "var") and isinstance(node, nodes.Call) and node.args and isinstance(node.args[0], nodes.Const):
+            found.add(str(node.args[0].value))
+        if always and isinstance(node, nodes.If) and any(_calls(each, "is_incremental") for each in _all(node.test)):
+            waiting += [*node.elif_, *node.else_]
+        else:
+            waiting += node.iter_child_nodes()
+    return found
+
+
+def _calls(node: nodes.Node, name: str) -> bool:
+    return isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == name
+
+
+def _all(node: nodes.Node) -> Iterator[nodes.Node]:
+    yield node
+    yield from node.find_all(nodes.Node)
 
 
 def _calls_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:

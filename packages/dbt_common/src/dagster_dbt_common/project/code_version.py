@@ -48,7 +48,7 @@ _TOKEN = re.compile(
 _CONFIG = re.compile(r"\{\{-?\s*config\s*(?=\()")
 _CALL = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 _DISPATCHED = re.compile(r"""\bdispatch\(\s*['"](\w+)['"]""")
-_VAR = re.compile(r"""(?<!env_)\bvar\(\s*['"](\w+)['"]""")
+_VAR = re.compile(r"""\bvar\(\s*['"](\w+)['"]""")
 _ENV_VAR = re.compile(r"""\benv_var\(\s*['"](\w+)['"]""")
 
 
@@ -195,7 +195,11 @@ def normalized(code: str) -> str:
         parts.append(code[end : token.start()])
         end = token.end()
         text = token.group()
-        parts.append(text if token["kept"] or (token["comment"] and re.search(r"\{[{%]", text)) else "\0")
+        if token["comment"] and re.search(r"\{[{%]", text):
+            text += "\n"  # what follows a comment is no part of it
+        elif not token["kept"]:
+            text = "\0"
+        parts.append(text)
     parts.append(code[end:])
     return re.sub("\0+", " ", "".join(parts)).strip()
 
