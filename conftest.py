@@ -96,8 +96,14 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """Tell how long a test computed, with its fixtures: `make slowest` shows it beside how long it took."""
+    """Tell how long a test computed, with its fixtures: `make slowest` shows it beside how long it took.
+
+    A test that leaves the process in another folder fails, and not one that runs after it.
+    """
     yield
+    if (here := Path.cwd()) != item.config.invocation_params.dir:
+        os.chdir(item.config.invocation_params.dir)
+        pytest.fail(f"it leaves this process in {here}")
     item.user_properties.append(("cpu_seconds", f"{_cpu_seconds() - item.stash[_cpu]:.2f}"))
 
 
