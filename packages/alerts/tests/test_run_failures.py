@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -56,6 +58,31 @@ def test_what_nobody_owns_goes_to_the_default(location: Location) -> None:
         ("default", "run of orphan failed"),
     ]
     assert [text.splitlines()[1] for _, _, text in told] == ["not either", "no"]
+
+
+def test_a_failure_waits_for_the_status_of_its_run_that_dagster_stores_after_it(location: Location) -> None:
+    location.trouble.errors["orders"] = "no"
+    like = location.run("orders", partition="2024-01-02")
+    location.tick_runs()
+    location.inbox.take()
+    (failure,) = location.instance.all_logs(like.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    for run_id, age in (("a" * 8, 0.0), ("b" * 8, 3600.0)):
+        run = dg.DagsterRun(job_name="some", run_id=run_id, status=dg.DagsterRunStatus.STARTED)
+        location.instance.run_storage.add_run(run)
+        event = dg.EventLogEntry(
+            error_info=None,
+            level=failure.level,
+            user_message="",
+            run_id=run_id,
+            timestamp=time.time() - age,
+            dagster_event=failure.get_dagster_event(),
+        )
+        location.instance.event_log_storage.store_event(event)
+        assert location.tick_runs() == f"{int(age > 0)} alerts sent", "one of an hour ago never gets its status"
+        if not age:
+            location.instance.run_storage.handle_run_event(run_id, failure.get_dagster_event(), datetime.now(UTC))
+            assert location.tick_runs() == "1 alerts sent"
+        assert len(location.inbox.take()) == 1
 
 
 def test_a_range_is_told_by_its_ends_and_success_and_what_was_before_are_not(location: Location) -> None:

@@ -5,6 +5,7 @@ would be lost. Here it stays in the cursor until each of its destinations has it
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -34,6 +35,8 @@ Reader = Callable[[SensorEvaluationContext, Sequence[DagsterRun], Memory, Destin
 """Returns what is to be told of runs that ended, the first one first, and changes the memory."""
 
 _RUNS = 50  # How many ends of each kind a tick reads; the next one, half a minute later, reads the next.
+_SECONDS_TO_STATUS = 60.0
+"""How long an end waits for the status of its run: Dagster stores the event first, and whether it retries last."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def _tick(context: SensorEvaluationContext, ends: Sequence[End], read: Reader) -
         context.update_cursor(Cursor.now(context.instance, ends).to_text())
         return SkipReason("reports failures from now on")
     before = Cursor.from_text(context.cursor)
-    after, ended = _ended(context, ends, before.after)
+    after, ended = _ended(context, ends, before.after, time.time())
     memory = json.loads(json.dumps(before.memory))
     messages = read(context, ended, memory, destinations or Destinations({}))
     if destinations is None:
@@ -132,23 +135,28 @@ def _tick(context: SensorEvaluationContext, ends: Sequence[End], read: Reader) -
 
 
 def _ended(
-    context: SensorEvaluationContext, ends: Sequence[End], after: Mapping[str, int]
+    context: SensorEvaluationContext, ends: Sequence[End], after: Mapping[str, int], now: float
 ) -> tuple[Mapping[str, int], Sequence[DagsterRun]]:
-    newest = dict(after)
-    run_ids: dict[int, str] = {}
-    for end in ends:
-        page = context.instance.fetch_run_status_changes(
+    pages = {
+        end.value: context.instance.fetch_run_status_changes(
             RunStatusChangeRecordsFilter(end, after_storage_id=after.get(end.value, 0)), limit=_RUNS, ascending=True
-        )
-        for record in page.records:
-            newest[end.value] = record.storage_id
-            run_ids[record.storage_id] = record.event_log_entry.run_id
-    if not run_ids:
-        return newest, []
-    found = context.instance.get_run_records(RunsFilter(run_ids=list(run_ids.values())))
+        ).records
+        for end in ends
+    }
+    run_ids = {record.event_log_entry.run_id for records in pages.values() for record in records}
+    found = context.instance.get_run_records(RunsFilter(run_ids=list(run_ids))) if run_ids else []
     runs = {record.dagster_run.run_id: record.dagster_run for record in found}
-    ordered = (runs.get(run_id) for _, run_id in sorted(run_ids.items()))
-    return newest, [run for run in ordered if run is not None and _is_own(context, run)]
+    newest = dict(after)
+    ended: dict[int, DagsterRun] = {}
+    for end, records in pages.items():
+        for record in records:
+            run = runs.get(record.event_log_entry.run_id)
+            if run and not run.is_finished and now - record.timestamp < _SECONDS_TO_STATUS:
+                break  # with what is after it, for the next tick
+            newest[end] = record.storage_id
+            if run and _is_own(context, run):
+                ended[record.storage_id] = run
+    return newest, [run for _, run in sorted(ended.items())]
 
 
 def _is_own(context: SensorEvaluationContext, run: DagsterRun) -> bool:

@@ -1,15 +1,16 @@
 """Whether a consumer's partitions find those of what it reads, by the rules of Dagster's partition mappings."""
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from __future__ import annotations
 
-from dagster import TimeWindow, TimeWindowPartitionsDefinition
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from headrace.contracts.contract import Asked, NamedPartitions, PartitionMapping, Partitions, TimePartitions
-from headrace.locations.script import GRAINS
 
-_CRONS = {grain: cron for cron, grain in GRAINS.items()}
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dagster import TimeWindow
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,17 @@ class _Windows:
     """The windows of a definition, without its bounds."""
 
     def __init__(self, partitions: TimePartitions) -> None:
+        # Dagster takes a second to import, and many a deploy has no such partitions.
+        from dagster import TimeWindowPartitionsDefinition  # noqa: PLC0415
+
+        from headrace.locations.script import GRAINS  # noqa: PLC0415
+
+        crons = {grain: cron for cron, grain in GRAINS.items()}
         self._definition = TimeWindowPartitionsDefinition(
             start=partitions.start,
             fmt="%Y-%m-%dT%H:%M:%S",
             timezone=partitions.timezone,
-            cron_schedule=_CRONS.get(partitions.grain, partitions.grain),
+            cron_schedule=crons.get(partitions.grain, partitions.grain),
         )
 
     def first(self) -> tuple[datetime, datetime]:
