@@ -209,8 +209,8 @@ class DbtResource(DbtCliResource):
         )
         own = cast("DbtInvocation", invocation)
         own.chosen = command.chosen
-        # Each of its threads goes into the project's folder and back, and the folder is the whole process's: with two of
-        # them, one goes back to where the other has gone, and the run stays there.
+        # Each of its threads goes into the project's folder and back, and the folder is the whole process's: of two
+        # threads, one goes back to where the other has gone, and the run stays there.
         own.postprocessing_threadpool_num_threads = 1
         return own
 
