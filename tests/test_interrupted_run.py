@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from dagster import AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
+from sqlalchemy.exc import OperationalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,14 +116,19 @@ def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
 def stopped_worker(shop: Shop) -> int | None:
     """Stop the process of a run in its middle, and return it; None where there is none.
 
-    It is stopped before it is looked at: a run takes less time than to read what state it is in.
+    It is stopped before it is looked at: a run takes less time than to read what state it is in. Where it was stopped
+    with a lock on a file of its state, it goes on.
     """
     for process in workers(shop):
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, OperationalError):
             os.kill(process, signal.SIGSTOP)
-            if is_in_its_middle(process, shop):
-                return process
-            os.kill(process, signal.SIGCONT)
+            is_wanted = False
+            try:
+                is_wanted = is_in_its_middle(process, shop)
+            finally:
+                if not is_wanted:
+                    os.kill(process, signal.SIGCONT)
+            return process if is_wanted else None
     return None
 
 

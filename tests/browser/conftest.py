@@ -86,7 +86,7 @@ def chromium() -> str:
     return found.stdout.strip()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # until the end of a session it would take a fifth of a core
 def dev(tmp_path_factory: pytest.TempPathFactory, open_shop: OpenShop, chromium: str) -> Iterator[Dev]:  # noqa: ARG001 - nothing is started where the browser is missing
     """Run `make dev`, as `make test` has installed it, over exports that wait to be loaded."""
     folder = tmp_path_factory.mktemp("browser")

@@ -1,7 +1,6 @@
 """Deploys a release: all that may fail is done beside what serves, then one renamed link switches."""
 
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,11 +15,10 @@ from headrace.installation.history import Action, History
 from headrace.installation.installation import Installation
 from headrace.installation.installed_release import InstalledRelease, remove_release
 from headrace.installation.processes import Program
-from headrace.installation.servers import Server, Servers, answers
+from headrace.installation.servers import Server, Servers, answers, is_healthy
 from headrace.installation.supervisor import Supervisor
 from headrace.installation.webserver import owner_of, served, wait_for
 from headrace.releases.release import CONTRACT, PLATFORM, Release
-from headrace.releases.start import environment_of
 from headrace.releases.variables import check_built_for
 from headrace.tools.python_traces import error_of
 
@@ -233,14 +231,7 @@ class Deploy:
         if program.role != "server":
             return program.role == "daemon" or served(self._installation) is not None
         # Its socket is its own, so that whoever answers there is this server and none that drains.
-        folder = (server.folder / "release").resolve()
-        done = subprocess.run(  # noqa: S603 - the release's own command
-            [str(folder / "venv" / "bin" / "dagster"), "api", "grpc-health-check", "--socket", str(server.socket)],
-            check=False,
-            env=environment_of(self._installation.folder, folder),
-            capture_output=True,
-        )
-        return done.returncode == 0
+        return is_healthy(server)
 
     def _wait_until_ended(self, server: Server) -> None:
         while any(process.state != "down" for process in self._servers.states(server).values()):

@@ -14,6 +14,10 @@ from headrace.installation.webserver import owner_of
 from headrace.releases.release import MANIFEST, PLATFORM
 from headrace.releases.start import ROLES, SOCKET, server_id
 
+_HEALTH_SERVICE = "DagsterApi"
+"""What Dagster's code servers call themselves. Source: `dagster._grpc.server.DagsterGrpcServer`."""
+_HEALTH_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Server:
@@ -157,3 +161,21 @@ def answers(installation: Installation, server: Server, role: str, pid: int | No
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(str(server.socket)) == 0
+
+
+def is_healthy(server: Server) -> bool:
+    """Return whether a code server says that it serves.
+
+    By gRPC's own protocol of health, as `dagster api grpc-health-check` asks: that is a process of a second.
+    """
+    # A tenth of a second, and a command that only looks needs none of it.
+    import grpc  # type: ignore[import-untyped] # noqa: PLC0415 - it has no types
+    from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped] # noqa: PLC0415
+
+    with grpc.insecure_channel(f"unix:{server.socket}") as channel:
+        try:
+            asked = health_pb2.HealthCheckRequest(service=_HEALTH_SERVICE)
+            said = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=_HEALTH_SECONDS)
+        except grpc.RpcError:
+            return False
+    return bool(said.status == health_pb2.HealthCheckResponse.SERVING)
