@@ -1,11 +1,9 @@
 """A code location whose assets fail when they are told to, and a web server that takes its alerts."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
 import dagster as dg
@@ -181,25 +179,13 @@ def inbox() -> Iterator[Inbox]:
     inbox.server.server_close()
 
 
-@pytest.fixture(scope="session")
-def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a home of Dagster whose tables are made: to make them takes most of a test's time."""
-    home = tmp_path_factory.mktemp("home")
-    with dg.DagsterInstance.local_temp(str(home)) as instance:
-        instance.get_runs_count()
-        instance.get_asset_keys(limit=1)
-        instance.all_instigator_state()
-    return home
-
-
 @pytest.fixture
-def location(tmp_path: Path, empty_home: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Location]:
+def location(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Location]:
     """A location that has ticked once, with destinations for all."""
     destinations = {"team:a": [inbox.url("a")], "b@example.com": [inbox.url("b")], "default": [inbox.url("default")]}
     monkeypatch.setenv("HEADRACE_ALERTS", json.dumps(destinations))
     monkeypatch.delenv("HEADRACE_URL", raising=False)
-    shutil.copytree(empty_home, tmp_path, dirs_exist_ok=True)
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         trouble = Trouble()
         opened = Location(definitions(trouble), trouble, instance, inbox)
         opened.tick_runs()
