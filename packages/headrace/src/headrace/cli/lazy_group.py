@@ -7,6 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from headrace.cli.imports import long_lived_imports
 from headrace.cli.user_errors import OneLineGroup
 
 
@@ -31,7 +32,8 @@ class LazyGroup(OneLineGroup):
         if cmd_name not in self._table:
             return None
         module, name = self._table[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), name)
+        with long_lived_imports():
+            command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

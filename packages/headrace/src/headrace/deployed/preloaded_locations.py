@@ -14,8 +14,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
-
+from headrace.cli.imports import long_lived_imports
 from headrace.deployed import loaded_definitions
 from headrace.deployed.fork_server import forked_locations
 from headrace.deployed.load_trace import LoadTrace
@@ -32,6 +31,12 @@ _OF_ALL = (
 
 def _load(name: str, module: str | None) -> Iterator[Callable[[], object]]:
     """Load a location; yield the `warm_up` of its resources."""
+    # Dagster is imported within `long_lived_imports`.
+    from dagster._core.definitions.definitions_load_context import (  # noqa: PLC0415
+        DefinitionsLoadContext,
+        DefinitionsLoadType,
+    )
+
     try:
         if module is None:
             trace.fail(f"{name} is a file")
@@ -55,14 +60,18 @@ def _load(name: str, module: str | None) -> Iterator[Callable[[], object]]:
         trace.fail(f"{name} does not load")
 
 
-for _module in _OF_ALL:
-    with suppress(ImportError):
-        import_module(_module)
-_warm_ups = [warm_up for name, module in forked_locations().items() for warm_up in _load(name, module)]
-trace.stop()
-for _warm_up in _warm_ups:
-    with suppress(Exception):  # the run that needs the resource tells
-        _warm_up()
-# Else the first collection of each fork would write to, and so copy, all that it shares with this process.
-gc.collect()
-gc.freeze()
+def _load_all() -> None:
+    for module in _OF_ALL:
+        with suppress(ImportError):
+            import_module(module)
+    warm_ups = [warm_up for name, module in forked_locations().items() for warm_up in _load(name, module)]
+    trace.stop()
+    for warm_up in warm_ups:
+        with suppress(Exception):  # the run that needs the resource tells
+            warm_up()
+    # Else the first collection of each fork would write to, and so copy, all that it shares with this process.
+    gc.collect()
+
+
+with long_lived_imports():
+    _load_all()

@@ -19,6 +19,7 @@ without connecting: a test fails if they move.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import json
@@ -38,10 +39,14 @@ _ZONE = "timezone"
 
 def examine(project: Path, target: Path) -> dict[str, Any]:
     """Return what the module's docstring describes."""
+    # As `long_lived_imports` of headrace does, which may not be here.
+    gc.disable()
     try:
         from dbt.cli.main import dbtRunner
     except ModuleNotFoundError:
         return {"dbt": False}
+    gc.freeze()
+    gc.enable()
     # The location sets it too, so that the macros of the installed package are found.
     package = importlib.util.find_spec("dagster_dbt_common")
     if package and package.submodule_search_locations:

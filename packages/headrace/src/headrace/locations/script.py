@@ -42,6 +42,7 @@ location writes, which are of this machine and in no contract:
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import importlib.util
 import json
@@ -52,6 +53,8 @@ from typing import TYPE_CHECKING, Any
 # The folder of a script stands first, and its modules would hide the location's.
 if __name__ == "__main__" and sys.path[0] == str(Path(__file__).parent):
     del sys.path[0]
+    # It loads once and ends: the collector would walk what it loads again and again, a fifth of the time.
+    gc.disable()
 
 import dagster as dg
 from dagster.components import load_defs

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import click
 
+from headrace.cli.imports import long_lived_imports
 from headrace.cli.user_errors import OneLineCommand
 from headrace.deployed.fork_server import fork_runs, start_loading
 from headrace.main_job.days import days_to_build
@@ -55,8 +56,9 @@ def run(
     if port or not (remembered and remembered.seems_fresh):
         start_loading()
     # They import Dagster, while the locations load.
-    from headrace.main_job.planning import Wanted  # noqa: PLC0415
-    from headrace.main_job.run import Output, run_main_job  # noqa: PLC0415
+    with long_lived_imports():
+        from headrace.main_job.planning import Wanted  # noqa: PLC0415
+        from headrace.main_job.run import Output, run_main_job  # noqa: PLC0415
 
     wanted = Wanted(*days, everything=everything)
     output = Output(form, profile, prints_profile)

@@ -11,6 +11,7 @@ from dagster import DagsterInstance
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from headrace.cli.imports import long_lived_imports
 from headrace.cli.interrupts import Interrupts
 from headrace.cli.user_errors import UserError
 from headrace.demo.export import write_demo_data
@@ -106,7 +107,8 @@ def run_main_job(
             return True
         profile.begin("start")
         # Dagster's daemons and gRPC take a second to import.
-        from headrace.main_job.served import Served  # noqa: PLC0415
+        with long_lived_imports():
+            from headrace.main_job.served import Served  # noqa: PLC0415
 
         with Served.by_servers(workspace, instance, port) as served:
             if served.url:

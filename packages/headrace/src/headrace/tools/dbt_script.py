@@ -11,6 +11,7 @@ Where this interpreter has no dbt, nothing is written and the exit code is 3.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -29,8 +30,12 @@ NO_DBT = 3
 
 def run(commands: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Run the commands, and return what came of them, as the module's docstring describes it."""
+    # As `long_lived_imports` of headrace does, which may not be here.
+    gc.disable()
     from dbt.cli.main import dbtRunner
 
+    gc.freeze()
+    gc.enable()
     done = []
     for command in commands:
         os.chdir(command["folder"])
