@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,14 @@ class Host:
         done: dict[str, Any] = json.loads(result.stdout)
         return done
 
-    def build(self, location: str, code: str | None) -> Path:
-        """Make a release whose environment sees the packages of this one; the platform has no code."""
+    def build(self, location: str, code: str | None, *, promises: str | None = None) -> Path:
+        """Make a release whose environment sees the packages of this one; the platform has no code.
+
+        Args:
+            location: its name.
+            code: its module.
+            promises: a module that has the same contract, which a test may have asked for before.
+        """
         number = len(self._built) + 1
         revision = f"{number:040x}"[::-1]
         name = f"{location}-20260101T{number:06d}Z-{revision[:12]}"
@@ -136,7 +143,7 @@ class Host:
             wheel.writestr(f"{info}/entry_points.txt", _COMMANDS)
             wheel.writestr(f"{info}/RECORD", "")
         if code is not None:
-            self._export(location, code, folder / "contract.json")
+            (folder / "contract.json").write_bytes(_contract(location, promises or code))
         files = {p.relative_to(folder).as_posix(): file_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()}
         said = ReleaseInfo(
             format=1,
@@ -160,7 +167,8 @@ class Host:
 
     def build_shop(self, version: str, seconds: int = 1, more: str = "") -> Path:
         """Make a release of `shop`, whose job `sleep` takes the seconds."""
-        return self.build("shop", SHOP.replace("VERSION", version).replace("SECONDS", str(seconds)) + more)
+        code = SHOP.replace("VERSION", version).replace("SECONDS", str(seconds))
+        return self.build("shop", code + more, promises=SHOP.replace("SECONDS", "1") + more)
 
     def wait_until(self, true: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -168,19 +176,24 @@ class Host:
             assert time.monotonic() < deadline, f"not within {seconds} s"
             time.sleep(0.2)
 
-    def _export(self, location: str, code: str, out: Path) -> None:
-        with tempfile.TemporaryDirectory() as made:
-            (Path(made) / f"{location}.py").write_text(code)
-            subprocess.run(
-                [
-                    *(sys.executable, str(LOCATION_SCRIPT), "--location", location, "--module-name", location),
-                    *("--working-directory", made, "--root", made, "--out", str(out)),
-                ],
-                check=False,
-                capture_output=True,
-            )
-        if not out.is_file():  # what does not load has a contract all the same
-            out.write_text(json.dumps({"version": 1, "location": location, "produces": [], "consumes": []}))
+
+@cache
+def _contract(location: str, code: str) -> bytes:
+    with tempfile.TemporaryDirectory() as made:
+        out = Path(made, "contract.json")
+        (Path(made) / f"{location}.py").write_text(code)
+        subprocess.run(
+            [
+                *(sys.executable, str(LOCATION_SCRIPT), "--location", location, "--module-name", location),
+                *("--working-directory", made, "--root", made, "--out", str(out)),
+            ],
+            check=False,
+            capture_output=True,
+        )
+        if out.is_file():
+            return out.read_bytes()
+    # What does not load has a contract all the same.
+    return json.dumps({"version": 1, "location": location, "produces": [], "consumes": []}).encode()
 
 
 def _sources() -> str:
