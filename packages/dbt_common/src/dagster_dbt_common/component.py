@@ -66,6 +66,7 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
         automation: `eager`, `none` or `cron '0 6 * * *'`; or a condition of your own, by a template.
         dbt_flags: flags that every `dbt build` gets.
         partitions_per_run: as for `dbt_definitions`.
+        test_all_rows: as for `dbt_definitions`.
     """
 
     project_dir: str
@@ -80,6 +81,7 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
     ] = None
     dbt_flags: Sequence[str] = field(default_factory=list)
     partitions_per_run: int | None = None
+    test_all_rows: str | None = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the project's definitions."""
@@ -92,4 +94,5 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
             automation=self.automation,
             dbt_flags=self.dbt_flags,
             partitions_per_run=self.partitions_per_run,
+            test_all_rows=self.test_all_rows,
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from dagster import AssetKey, AutomationCondition, Definitions
 from dagster_dbt.dbt_manifest import validate_manifest
 
+from dagster_dbt_common.assets.all_rows import all_rows_definitions
 from dagster_dbt_common.assets.freshness import freshness_definitions
 from dagster_dbt_common.assets.group_build import GroupBuild, full_refresh_job
 from dagster_dbt_common.assets.sources import source_specs
@@ -30,12 +31,14 @@ def dbt_definitions(
     automation: str | AutomationCondition[AssetKey] | None = None,
     dbt_flags: Sequence[str] = (),
     partitions_per_run: int | None = None,
+    test_all_rows: str | None = None,
 ) -> Definitions:
     """Return the assets, checks, jobs and resource of a dbt project, partitioned by the project's own config.
 
     Models, seeds and snapshots without partitions are one `@dbt_assets`, and each distinct partitions definition is
     another. A run of partitions is one `dbt build` over their window: as the variables `min_date` and `max_date`, and
-    for microbatch models as dbt's event-time flags. Each group has a job `<group>__full_refresh`.
+    for microbatch models as dbt's event-time flags. Each group has a job `<group>__full_refresh`. A run of partitions
+    tests its own window; the job `<name>__all_rows` tests all rows.
 
     Args:
         project_dir: the folder of `dbt_project.yml`.
@@ -52,6 +55,7 @@ def dbt_definitions(
         partitions_per_run: the most partitions of one run of a backfill; all of them by default. Each dbt project after
             the first one needs a number of its own, more than it has partitions: Dagster 1.13 puts assets of two
             locations into one run where their partitions and their backfill policies are equal, and cannot launch it.
+        test_all_rows: a cron schedule in UTC on which that job runs; by default it runs when somebody runs it.
 
     Raises:
         DbtConfigError: the project cannot be parsed, or a model's partition or automation config cannot be run.
@@ -64,7 +68,7 @@ def dbt_definitions(
         if file := duckdb_file(project, plan.manifest):
             plan = replace(plan, metadata={DUCKDB_FILE: str(file)})
         prefix = name or f"dbt_{project.name}"
-        assets, jobs = [], []
+        builds = []
         for group in plan.groups:
             build = GroupBuild(
                 project=project,
@@ -76,11 +80,11 @@ def dbt_definitions(
                 dbt_flags=dbt_flags,
                 partitions_per_run=partitions_per_run,
             )
-            assets.append(build.assets())
-            jobs.append(full_refresh_job(build))
+            builds.append(build)
+        assets = [build.assets() for build in builds]
         defs = Definitions(
             assets=[*assets, *source_specs(project, plan, translator)],
-            jobs=jobs,
+            jobs=[full_refresh_job(build) for build in builds],
             sensors=automation_sensors(
                 prefix,
                 assets,
@@ -88,4 +92,8 @@ def dbt_definitions(
             ),
             resources={prefix: DbtResource.of(project)},
         )
-        return Definitions.merge(defs, freshness_definitions(project, plan, translator, name=prefix))
+        return Definitions.merge(
+            defs,
+            freshness_definitions(project, plan, translator, name=prefix),
+            all_rows_definitions(prefix, builds, test_all_rows),
+        )
