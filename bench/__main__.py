@@ -19,6 +19,7 @@ from bench.peer import DifferentRowsError, PeerMeasurements
 from bench.processes import ChildFailedError
 from bench.report import Results, Table
 from bench.rows import RANGE_DAYS, Measurements
+from bench.scale import ScaleMeasurements
 from bench.sites import HISTORY_DAYS, prepared_sites
 
 if TYPE_CHECKING:
@@ -53,12 +54,16 @@ def main(args: Sequence[str] | None = None) -> int:
             peer = PeerMeasurements(folder / "peer", peer_rounds, progress)
             if peer_rounds:
                 peer.measure()
+            progress.of("scale")
+            scale = ScaleMeasurements(folder / "scale", peer_rounds, progress)
+            if peer_rounds:
+                scale.measure()
         except (ChildFailedError, DifferentRowsError) as error:
             progress.end()
             sys.stderr.write(f"{error}\n")
             return 1
     progress.end()
-    results = Results(sizes, beside_peer=peer.samples, of_history=history.samples)
+    results = Results(sizes, beside_peer=peer.samples, of_history=history.samples, of_scale=scale.samples)
     for title, table in results.tables():
         sys.stdout.write(f"{title}\n\n{_markdown(table) if options.markdown else _plain(table)}\n\n")
     if options.json:
@@ -112,7 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=int, nargs="*", default=[12, 500, 2000], help="sizes of the dbt project")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each measurement")
     parser.add_argument("--range-rounds", type=int, help="samples of a year's run, 0 for none (default: --rounds)")
-    parser.add_argument("--peer-rounds", type=int, help="samples beside SQLMesh, 0 for none (default: --rounds)")
+    parser.add_argument(
+        "--peer-rounds", type=int, help="samples beside SQLMesh and of a long history, 0 for none (default: --rounds)"
+    )
     parser.add_argument("--rows", type=int, default=400, help="rows a day of the source")
     parser.add_argument("--json", type=Path, help="write every sample, ratio and target to this file")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench import history, peer
+from bench import history, peer, scale
 from bench.generate import DAILY
 from bench.rows import COLD, FURTHER, LIVE, PARTITION, RANGE, RANGE_DAYS, ROWS, WARM, WARM_DEV
 from bench.sites import DBT, OURS, PLAIN, SQL, STOCK, STOCK_IN_PROCESS
@@ -60,14 +60,21 @@ class Results:
         sizes: for each number of models, the samples.
         beside_peer: those of the main job beside SQLMesh.
         of_history: those of Dagster's history.
+        of_scale: those of a long history of rows.
     """
 
     def __init__(
-        self, sizes: Mapping[int, Samples], *, beside_peer: Samples | None = None, of_history: Samples | None = None
+        self,
+        sizes: Mapping[int, Samples],
+        *,
+        beside_peer: Samples | None = None,
+        of_history: Samples | None = None,
+        of_scale: Samples | None = None,
     ) -> None:
         self._sizes = sizes
         self._peer = beside_peer or {}
         self._history = of_history or {}
+        self._scale = of_scale or {}
 
     def seconds(self, models: int, row: str, way: str) -> float | None:
         """Return the median; dbt alone is the same process for a first and for a further partition."""
@@ -103,6 +110,9 @@ class Results:
         for row, limit in peer.ROWS.items():
             by = [_median(self._peer.get((row, who), [])) for who in (peer.OURS, peer.PEER)]
             targets.append(Target(f"{row}: {peer.OURS} / {peer.PEER}", limit, _divided(*by)))
+        for row, limit in scale.ROWS.items():
+            by = [_median(self._scale.get((row, days), [])) for days in (scale.LONG, scale.SHORT)]
+            targets.append(Target(f"{row}: {scale.LONG} / {scale.SHORT}", limit, _divided(*by)))
         for row, limit in history.TARGETS.items():
             unit = "ms" if row == history.EVENT else "s"
             targets.append(Target(row, limit, _median(self._history.get((row, history.OURS), [])), unit))
@@ -117,6 +127,8 @@ class Results:
             yield "Dagster's own cost of a year's events", self._events_table()
         if self._peer:
             yield "The demo beside SQLMesh", self._simple_table(self._peer, peer.ROWS, (peer.OURS, peer.PEER))
+        if self._scale:
+            yield "A long history", self._simple_table(self._scale, scale.ROWS, (scale.LONG, scale.SHORT))
         if self._history:
             yield (
                 "Dagster's history",
@@ -134,7 +146,7 @@ class Results:
             ],
             "others": [
                 {"row": row, "way": way, "samples": [asdict(sample) for sample in samples]}
-                for (row, way), samples in (*self._peer.items(), *self._history.items())
+                for (row, way), samples in (*self._peer.items(), *self._scale.items(), *self._history.items())
             ],
             "ratios": [
                 {"models": models, "row": row, "ratio": name, "value": self.ratio(models, row, way, other)}

@@ -72,12 +72,14 @@ class Site:
             variables["DAGSTER_IS_DEV_CLI"] = "1"
         return environment(**variables)
 
-    def dbt_args(self, first: int, last: int, *flags: str, select: Sequence[str] = DAILY) -> Sequence[str]:
-        """Return the dbt command that builds the days from number `first` to `last`, both included."""
+    def dbt_args(
+        self, first: int, last: int, *flags: str, select: Sequence[str] = DAILY, command: str = "build"
+    ) -> Sequence[str]:
+        """Return a dbt command, to build by default, for the days from number `first` to `last`, both included."""
         window = json.dumps({"min_date": day(first), "max_date": day(last + 1)})
         places = ("--project-dir", str(self.project), "--profiles-dir", str(self.project))
         return [
-            "build",
+            command,
             *places,
             "--log-path",
             str(self.folder / "logs"),
