@@ -33,7 +33,17 @@ REVISED = date(2023, 3, 15)
 NEW = f"{DAYS} days from nothing"
 SAME = "nothing changed"
 ONE = "one revised day"
-ROWS: Mapping[str, float] = {SAME: 1.0, ONE: 2.0, NEW: 5.0}
+MORE: Mapping[str, int] = {"": 0, ", 500 models": 483}
+"""What a row is called at a size, and how many models there are beside the demo's seventeen."""
+_DEMO, _LARGE = MORE
+ROWS: Mapping[str, float] = {
+    SAME: 1.0,
+    ONE: 2.0,
+    NEW: 5.0,
+    f"{SAME}{_LARGE}": 0.5,
+    f"{ONE}{_LARGE}": 0.5,
+    f"{NEW}{_LARGE}": 2.0,
+}
 """The rows, and how many times the peer's seconds ours may be."""
 
 OURS, PEER = "headrace run", "SQLMesh"
@@ -70,20 +80,23 @@ class PeerMeasurements:
         self.progress("prepare: the environment of SQLMesh")
         peer = environment_of_peer(self.folder / "environment")
         for number in range(self.rounds):
-            shop = PeerShop(self.folder / f"shop {number}", peer)
-            shop.make()
-            self._take(NEW, OURS, shop.run)
-            self._take(NEW, PEER, shop.plan)
-            shop.compare()
-            # The first main job after an edit, as after a clone, still asks dbt; what it learns is kept from then on.
-            shop.run()
-            self._take(SAME, OURS, shop.run)
-            self._take(SAME, PEER, shop.plan)
-            shop.revise()
-            self._take(ONE, OURS, shop.run)
-            self._take(ONE, PEER, shop.restate)
-            shop.compare()
-            shutil.rmtree(shop.folder)
+            for size, more in MORE.items():
+                self._take_round(PeerShop(self.folder / f"shop {number}", peer, more), size)
+
+    def _take_round(self, shop: PeerShop, size: str) -> None:
+        shop.make()
+        self._take(f"{NEW}{size}", OURS, shop.run)
+        self._take(f"{NEW}{size}", PEER, shop.plan)
+        shop.compare()
+        # The first main job after an edit, as after a clone, still asks dbt; what it learns is kept from then on.
+        shop.run()
+        self._take(f"{SAME}{size}", OURS, shop.run)
+        self._take(f"{SAME}{size}", PEER, shop.plan)
+        shop.revise()
+        self._take(f"{ONE}{size}", OURS, shop.run)
+        self._take(f"{ONE}{size}", PEER, shop.restate)
+        shop.compare()
+        shutil.rmtree(shop.folder)
 
     def _take(self, row: str, who: str, command: Callable[[], float]) -> None:
         self.progress(f"{row}: {who}")
@@ -101,14 +114,23 @@ class PeerShop:
     Args:
         folder: its folder.
         peer: the folder of the peer's commands.
+        more: how many models there are beside the demo's.
     """
 
     folder: Path
     peer: Path
+    more: int = 0
 
     def make(self) -> None:
-        """Make the exports, and a dbt project without a manifest."""
+        """Make the exports, a dbt project without a manifest, and the peer's project, which it writes to as well."""
         shutil.copytree(ROOT / "dbt", self.folder / "dbt", ignore=shutil.ignore_patterns("target", "logs"))
+        shutil.copytree(_PROJECT, self._peer_project)
+        shutil.copytree(ROOT / "dbt" / "seeds", self.folder / "peer" / "dbt" / "seeds")
+        (self.folder / "dbt" / "models" / "more").mkdir()
+        for number in range(self.more):
+            ours, peer = _more(number, self.more // 2)
+            (self.folder / "dbt" / "models" / "more" / f"more_{number}.sql").write_text(ours)
+            (self._peer_project / "models" / f"more_{number}.sql").write_text(peer)
         last = FIRST + timedelta(DAYS - 1)
         self._headrace("demo-data", "--out", str(self._exports), "--from", str(FIRST), "--to", str(last))
 
@@ -138,7 +160,7 @@ class PeerShop:
         with duckdb.connect() as connection:
             connection.execute(f"attach '{self._warehouse}' as ours (read_only)")
             connection.execute(f"attach '{self._peer_warehouse}' as peer (read_only)")
-            for table in TABLES:
+            for table in (*TABLES, *(f"more_{number}" for number in range(self.more))):
                 columns = ", ".join(row[0] for row in connection.execute(f"describe ours.main.{table}").fetchall())
                 ours, peer = (f"select {columns} from {name}.{table}" for name in ("ours.main", "peer.shop"))  # noqa: S608
                 different = connection.execute(
@@ -157,6 +179,10 @@ class PeerShop:
         return self.folder / "state" / "warehouse.duckdb"
 
     @property
+    def _peer_project(self) -> Path:
+        return self.folder / "peer" / "bench" / "sqlmesh"
+
+    @property
     def _peer_warehouse(self) -> Path:
         return self.folder / "peer" / "peer.duckdb"  # its views name their database, which is the file's stem
 
@@ -169,16 +195,37 @@ class PeerShop:
         return seconds_of([str(Path(sys.executable).with_name("headrace")), *arguments], ROOT, env)
 
     def _sqlmesh(self, *arguments: str) -> float:
-        project = self.folder / "peer" / "bench" / "sqlmesh"
-        if not project.exists():  # SQLMesh keeps its cache and logs in the folder of the project
-            shutil.copytree(_PROJECT, project)
-            shutil.copytree(ROOT / "dbt" / "seeds", self.folder / "peer" / "dbt" / "seeds")
         command = [str(self.peer / "sqlmesh"), "plan", "--auto-apply", "--no-prompts"]
         end = FIRST + timedelta(DAYS)
         env = environment(
             PEER_WAREHOUSE=self._peer_warehouse, PEER_LAKE=self.folder / "state" / "lake", PEER_START=str(FIRST)
         )
-        return seconds_of([*command, "--execution-time", str(end), *arguments], project, env)
+        return seconds_of([*command, "--execution-time", str(end), *arguments], self._peer_project, env)
+
+
+def _more(number: int, half: int) -> tuple[str, str]:
+    """Return one more model, for dbt and for the peer: the first half read `orders`, the others one of the first.
+
+    Every third is a table, the others are views.
+    """
+    is_table = number % 3 == 0
+    if number < half:
+        sql = f"""
+            select
+                store_id,
+                count(*) as orders,
+                cast(sum(order_total_cents) as bigint) as revenue_cents
+            from PARENT
+            where order_total_cents % 97 <> {number} % 97
+            group by store_id
+        """  # noqa: S608 - a number
+    else:
+        sql = f"select store_id, orders + {number} as orders, revenue_cents from PARENT"  # noqa: S608
+    parent = "orders" if number < half else f"more_{number - half}"
+    config = f"{{{{ config(materialized='{'table' if is_table else 'view'}') }}}}"
+    head = f"MODEL (name shop.more_{number}, kind {'FULL' if is_table else 'VIEW'});"
+    ref = f"{{{{ ref('{parent}') }}}}"
+    return f"{config}\n{sql.replace('PARENT', ref)}\n", f"{head}\n{sql.replace('PARENT', f'shop.{parent}')}\n"
 
 
 def environment_of_peer(folder: Path) -> Path:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import duckdb
 import pytest
 
+from dagster_dbt_common import dbt_definitions
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from conftest import Minimal
 
@@ -58,3 +62,66 @@ def latest(built: Minimal) -> str:
     record = built.instance.get_latest_asset_check_evaluation_record(key)
     assert record
     return record.status.value
+
+
+PAIRS = {
+    "dbt_project.yml": """
+        name: pairs
+        config-version: 2
+        profile: pairs
+        macro-paths: ["{{ env_var('DAGSTER_DBT_COMMON_MACROS', '') }}"]
+        flags: {require_generic_test_arguments_property: true}
+    """,
+    "profiles.yml": """
+        pairs:
+          target: duckdb
+          outputs:
+            duckdb: {type: duckdb, path: "{{ env_var('PAIRS_WAREHOUSE') }}"}
+    """,
+    "models/pairs.sql": """
+        {{ config(
+            materialized='incremental',
+            incremental_strategy='delete_window+insert',
+            event_time='seen_at',
+            meta={'dagster': {'partitions': {'grain': 'day', 'start': '2024-01-01'}}},
+        ) }}
+        select 1 as a, 2 as b, timestamp '{{ var('min_date') }}' as seen_at where {{ in_window('seen_at') }}
+    """,
+    "tests/generic/unique_pair.sql": """
+        {% test unique_pair(model, columns) %}
+        select {{ columns | join(', ') }} from {{ model }} group by all having count(*) > 1
+        {% endtest %}
+        {% test no_key(model) %} select * from {{ model }} {% endtest %}
+    """,
+    "models/pairs.yml": """
+        models:
+          - name: pairs
+            data_tests:
+              - unique_pair: {name: pair, arguments: {columns: [a, b]}, config: {where: "__keys_in_window__ and a > 0"}}
+              - no_key: {name: no_key, config: {where: __keys_in_window__}}
+    """,
+}
+
+
+def test_a_key_of_several_columns_and_a_test_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAIRS_WAREHOUSE", str(tmp_path / "pairs.duckdb"))
+    for name, text in PAIRS.items():
+        file = tmp_path / "project" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dedent(text))
+    definitions = dbt_definitions(tmp_path / "project")
+    for day, is_unique in (("2024-01-01", True), ("2024-01-02", False)):
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = dg.materialize(
+                [asset for asset in definitions.assets or () if isinstance(asset, dg.AssetsDefinition)],
+                resources=definitions.resources,
+                instance=instance,
+                partition_key=day,
+                raise_on_error=False,
+            )
+            key = dg.AssetCheckKey(dg.AssetKey("pairs"), "pair")
+            record = instance.get_latest_asset_check_evaluation_record(key)
+            assert record
+            assert (record.status.value == "SUCCEEDED") is is_unique
+            (failure,) = [event for event in result.all_events if event.is_step_failure]
+            assert "it stands below no column and has no argument `columns`" in str(failure.step_failure_data.error)
