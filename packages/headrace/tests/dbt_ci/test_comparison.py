@@ -136,6 +136,28 @@ def test_keys(config: dict[str, Any], columns: dict[str, Any], test: dict[str, A
     assert not tests or not key_of(node, {"nodes": part})
 
 
+@pytest.mark.parametrize(
+    ("where", "columns", "is_key"),
+    [
+        ("__keys_in_window__", ["a"], True),
+        ("__window__", ["a", "day"], True),
+        ("__window__", ["a"], False),
+        ("__keys_in_window__ and a > 1", ["a"], False),
+    ],
+)
+def test_a_test_by_windows_is_one_of_all_rows_where_no_key_is_in_two(
+    where: str, columns: list[str], *, is_key: bool
+) -> None:
+    node = {"unique_id": "model.p.m", "resource_type": "model", "config": {"event_time": "day"}, "columns": {}}
+    test = {
+        "unique_id": "t",
+        "attached_node": "model.p.m",
+        "config": {"where": where},
+        "test_metadata": {"name": "unique_together", "kwargs": {"columns": columns}},
+    }
+    assert list(key_of(node, {"nodes": {"t": test}})) == (columns if is_key else [])
+
+
 def test_a_comment_fits_and_holds_no_markup_of_a_value() -> None:
     rows = Rows(["id"], 0, 0, 3, {"name": 3}, [Example({"id": "<b>|*"}, "changed", ["name"])] * 5, 1)
     models = [

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _COMBINATIONS = ("combination_of_columns", "columns")
+# The placeholders of dagster-dbt-common's `window_where.sql`.
+_WINDOW, _KEYS_IN_WINDOW = "__window__", "__keys_in_window__"
 
 
 def key_of(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> Sequence[str]:
@@ -29,17 +31,25 @@ def _keys(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Sequ
     for column in node.get("columns", {}).values():
         if any(constraint["type"] in ("primary_key", "unique") for constraint in column.get("constraints") or ()):
             yield [column["name"]]
-    yield from _tested(node["unique_id"], manifest)
+    yield from _tested(node, manifest)
 
 
-def _tested(unique_id: str, manifest: Mapping[str, Any]) -> Iterator[Sequence[str]]:
-    """Yield the columns that a test holds unique; a test of a part of the rows says nothing of the others."""
-    tests = [test for test in manifest["nodes"].values() if test.get("attached_node") == unique_id]
+def _tested(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    """Yield the columns that a test holds unique; a test of a part of the rows says nothing of the others.
+
+    `__keys_in_window__` is a test of all rows, window by window, and so is `__window__` where the key has the window's
+    own column: equal keys are in one window then.
+    """
+    tests = [test for test in manifest["nodes"].values() if test.get("attached_node") == node["unique_id"]]
     for test in sorted(tests, key=lambda test: str(test["unique_id"])):
-        said = test.get("test_metadata") or {}
-        if not test["config"].get("where") and "unique" in said.get("name", ""):
-            if said["name"] == "unique" and test.get("column_name"):
-                yield [test["column_name"]]
-            for name in _COMBINATIONS:
-                columns = said.get("kwargs", {}).get(name)
-                yield columns if isinstance(columns, list) else ()
+        said, where = test.get("test_metadata") or {}, test["config"].get("where")
+        if "unique" not in said.get("name", ""):
+            continue
+        found: list[Any] = [[test["column_name"]]] if said["name"] == "unique" and test.get("column_name") else []
+        found += [said.get("kwargs", {}).get(name) for name in _COMBINATIONS]
+        for columns in found:
+            is_of_all = where in (None, "", _KEYS_IN_WINDOW)
+            if isinstance(columns, list) and (
+                is_of_all or (where == _WINDOW and node["config"].get("event_time") in columns)
+            ):
+                yield columns
