@@ -217,6 +217,7 @@ def test_a_description_builds_nothing(place: Workplace) -> None:
     assert place.call("--format", "markdown").stdout == ("### How the models would change\n\nNo model changes.\n\n")
 
 
+@pytest.mark.some_of("signals to dbt ci", 1)
 @pytest.mark.parametrize(
     ("number", "moment"),
     [

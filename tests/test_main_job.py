@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow("ten calls of `headrace run`, each with servers of its own"), pytest.mark.timeout(900)]
 
+# Each of these is two or three main jobs.
+MAKES_UP = pytest.mark.some_of("what a main job makes up for", 5)
+
 # Neither the partitions nor the days begin with a month, and the days cross the end of one.
 START = "2024-01-15"
 DAYS = ["2024-01-30", "2024-01-31", "2024-02-01", "2024-02-02"]
@@ -127,6 +130,7 @@ def test_a_second_run_finds_everything_fresh_and_loads_nothing(shop: Shop) -> No
     assert json.loads(shop.call("run", "--format", "json").stdout) == {"assets": [], "failures": []}
 
 
+@MAKES_UP
 def test_what_is_remembered_is_compared_with_what_is_served(shop: Shop) -> None:
     """As if a model were edited after its definition was recalled, and before it is served."""
     assert shop.run() == {}
@@ -142,6 +146,7 @@ def test_what_is_remembered_is_compared_with_what_is_served(shop: Shop) -> None:
     assert json.loads(file.read_text())["nodes"] == content["nodes"]
 
 
+@MAKES_UP
 def test_a_model_that_is_new_is_built_although_everything_was_fresh(shop: Shop) -> None:
     (shop.folder / "dbt" / "macros").mkdir()
     (shop.folder / "dbt" / "macros" / "size.sql").write_text("{% macro size() %}1{% endmacro %}")
@@ -161,6 +166,7 @@ def test_a_model_that_is_new_is_built_although_everything_was_fresh(shop: Shop) 
     assert shop.query("select size from sizes") == [(2,)]
 
 
+@MAKES_UP
 def test_a_revised_day_is_built_with_its_hours_its_month_and_the_marts(shop: Shop) -> None:
     day, before = DAYS[1], shop.last_id()
     orders = shop.query("select count(*) from orders")
@@ -180,6 +186,7 @@ def test_a_revised_day_is_built_with_its_hours_its_month_and_the_marts(shop: Sho
     assert_marts_equal_exports(shop)
 
 
+@MAKES_UP
 def test_a_broken_day_fails_alone_and_is_made_up_for(shop: Shop) -> None:
     good, broken = DAYS[1], DAYS[2]
     for day in (good, broken):
@@ -218,6 +225,7 @@ def test_a_broken_day_fails_alone_and_is_made_up_for(shop: Shop) -> None:
     assert "everything is fresh" in shop.call("run").stderr
 
 
+@MAKES_UP
 def test_changed_code_is_built_with_what_is_below(shop: Shop) -> None:
     """The SQL of a mart and of a view; a comment in the daily models means nothing."""
     for name in DAILY:
@@ -260,6 +268,7 @@ group by days.day
 """
 
 
+@MAKES_UP
 def test_a_revised_day_is_in_the_rows_of_the_days_that_look_back_at_it(shop: Shop) -> None:
     model = shop.folder / "dbt" / "models" / "marts" / "daily" / "trailing_days.sql"
     model.write_text(TRAILING)
@@ -284,6 +293,7 @@ def test_a_revised_day_is_in_the_rows_of_the_days_that_look_back_at_it(shop: Sho
     assert shop.call("run", "--format", "json").stderr.count("everything is fresh") == 1
 
 
+@MAKES_UP
 def test_a_table_and_a_view_that_were_dropped_are_missing(shop: Shop) -> None:
     last = shop.last_id()
     with duckdb.connect(shop.warehouse) as connection:
@@ -296,6 +306,7 @@ def test_a_table_and_a_view_that_were_dropped_are_missing(shop: Shop) -> None:
     assert_marts_equal_exports(shop)
 
 
+@MAKES_UP
 def test_what_was_deleted_is_missing(shop: Shop) -> None:
     last = shop.last_id()
     shop.warehouse.unlink()

@@ -24,7 +24,11 @@ from analytics.definitions import defs as analytics_definitions
 from headrace.demo.export import revise_demo_day, write_demo_data
 from ingest.definitions import defs as ingest_definitions
 
-pytestmark = pytest.mark.slow("a hundred builds by dbt in this process, and a full one to compare with for each proof")
+# What the minimal project proves in each run (`packages/dbt_common/tests/test_row_level.py`), of the demo's models.
+pytestmark = [
+    pytest.mark.slow("fifty builds by dbt in this process, and a full one to compare with for each proof"),
+    pytest.mark.some_of("proofs at the row of the demo", 5),
+]
 
 ROOT = Path(__file__).parents[1]
 MARTS = ("order_items", "orders", "customer_days", "store_hours", "store_months")

@@ -12,7 +12,10 @@ from simulation import ITEMS, NAMES, ORDERS, World
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-pytestmark = pytest.mark.slow("evaluates the conditions of all assets at each tick")
+pytestmark = [
+    pytest.mark.slow("evaluates the conditions of all assets at each tick"),
+    pytest.mark.some_of("histories of conditions", 9),
+]
 
 
 def named(world: World, start: int = 0) -> Sequence[str]:

@@ -16,6 +16,7 @@ TABLES = ("events_daily", "large_events", "slow_events")
 DAYS = ("2024-01-01", "2024-01-02", "2024-01-03")
 
 
+@pytest.mark.some_of("what keeps runs apart", 1)
 @pytest.mark.parametrize(
     "config",
     [

@@ -41,6 +41,7 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.some_of("working folders", 1)
 @pytest.mark.parametrize("working_folder", ["project", "elsewhere"])
 def test_trap_more_than_200_nodes_are_built_into_the_file_of_the_project(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, working_folder: str

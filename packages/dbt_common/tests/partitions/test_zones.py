@@ -135,7 +135,7 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Shop(tmp_path_factory.mktemp("shop"), request.param)
 
 
-@pytest.mark.some_of("zones of sessions and of partitions", 9)
+@pytest.mark.some_of("zones of sessions and of partitions", 6)
 @pytest.mark.parametrize("name", ZONES)
 def test_a_day_has_its_rows_first_again_and_in_a_range(shop: Shop, name: str) -> None:
     zone = ZONES[name]
