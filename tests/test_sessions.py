@@ -200,7 +200,7 @@ def test_of_a_group_some_run_the_same_ones_for_a_revision(
     assert (code, len(ran), "test_alone" in ran) == (0, 3, True)
     assert ran_again == ran
     chosen = set()
-    for number in range(12):
+    for number in range(40):
         (folder / "a_change").write_text(f"{number}")
         subprocess.run(["git", "add", "--all"], check=True, cwd=folder)  # noqa: S607
         chosen |= set(re.findall(r"::test_many(\[\d\])", session_of(MANY, folder, "-v")[1]))

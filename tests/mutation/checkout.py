@@ -23,6 +23,7 @@ _NOT_INHERITED = (
     "PYTHONDONTWRITEBYTECODE",
     "PYTHONPATH",
     "VIRTUAL_ENV",
+    "UV_COMPILE_BYTECODE",
     "UV_PROJECT",
 )
 _NO_TESTS = 5  # pytest's exit code where there are none
@@ -106,11 +107,14 @@ class Checkout:
         """Install a member with its dependency groups, and nothing else, and return the interpreter."""
         everything = self.members[member] == "."
         subprocess.run(
-            ["uv", "sync", "--locked", "--quiet", *([] if everything else ["--package", member])],  # noqa: S607
+            # Little of what is installed is imported. The variable alone does not overrule the workspace's `tool.uv`.
+            [
+                *("uv", "sync", "--locked", "--quiet", "--no-compile-bytecode"),
+                *([] if everything else ["--package", member]),
+            ],
             check=True,
             cwd=self.root,
-            # Little of what is installed is imported.
-            env={**_inherited(), "UV_PROJECT_ENVIRONMENT": str(folder), "UV_COMPILE_BYTECODE": "0"},
+            env={**_inherited(), "UV_PROJECT_ENVIRONMENT": str(folder)},
         )
         return folder / "bin" / "python"
 
