@@ -158,11 +158,12 @@ class PeerShop:
             DifferentRowsError: one is not the same.
         """
         with duckdb.connect() as connection:
-            connection.execute(f"attach '{self._warehouse}' as ours (read_only)")
-            connection.execute(f"attach '{self._peer_warehouse}' as peer (read_only)")
+            # By the names of the files, which the views of either name.
+            connection.execute(f"attach '{self._warehouse}' (read_only)")
+            connection.execute(f"attach '{self._peer_warehouse}' (read_only)")
             for table in (*TABLES, *(f"more_{number}" for number in range(self.more))):
-                columns = ", ".join(row[0] for row in connection.execute(f"describe ours.main.{table}").fetchall())
-                ours, peer = (f"select {columns} from {name}.{table}" for name in ("ours.main", "peer.shop"))  # noqa: S608
+                columns = ", ".join(row[0] for row in connection.execute(f"describe warehouse.main.{table}").fetchall())
+                ours, peer = (f"select {columns} from {name}.{table}" for name in ("warehouse.main", "peer.shop"))  # noqa: S608
                 different = connection.execute(
                     f"select count(*) from (({ours} except all {peer}) union all ({peer} except all {ours}))"  # noqa: S608
                 ).fetchone()
