@@ -7,6 +7,7 @@ nothing but pytest.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import random
 import signal
@@ -32,6 +33,9 @@ _SLOW_SECONDS = 300.0
 _BACKSTOP_SECONDS = 60.0
 # Of the process that runs the tests itself: it ends when that does, since it reads a pipe from it.
 _ENDS_WITH_ITS_PARENT = "from multiprocessing.resource_tracker import main"
+
+# What the tests import stays: while they are collected, and ever after, the collector would walk all of it.
+gc.disable()
 
 _mark = pytest.StashKey[str]()
 _cpu = pytest.StashKey[float]()
@@ -73,6 +77,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Let the collector look at what the tests make, and at nothing that was imported for them."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
