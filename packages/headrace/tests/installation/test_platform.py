@@ -7,20 +7,16 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from installations import COMMAND, Host
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # A test installs several releases, with an environment each.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def platform(host: Host) -> Iterator[Host]:
+def platform(host: Host) -> Host:
     host.deploy(host.build("platform", None))
     return host
 
