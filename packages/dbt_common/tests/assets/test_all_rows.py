@@ -57,6 +57,14 @@ def test_a_key_twice_in_another_day_is_found_by_the_job_over_all_rows(built: Min
     assert latest(built) == "FAILED"
 
 
+def test_the_job_has_a_schedule_where_one_is_asked_for(minimal: Minimal) -> None:
+    assert not minimal.definitions.schedules
+    definitions = dbt_definitions(minimal.root / "project", test_all_rows="0 3 * * *")
+    schedule = definitions.resolve_schedule_def("dbt_minimal__all_rows")
+    assert (schedule.cron_schedule, schedule.default_status) == ("0 3 * * *", dg.DefaultScheduleStatus.RUNNING)
+    assert schedule.job_name == "dbt_minimal__all_rows"
+
+
 def latest(built: Minimal) -> str:
     key = dg.AssetCheckKey(dg.AssetKey("events_daily"), UNIQUE)
     record = built.instance.get_latest_asset_check_evaluation_record(key)

@@ -1,10 +1,10 @@
 """The tests of the models with partitions over all of their rows, as a job with a schedule.
 
-A run of partitions tests its own window: what `where: __window__`, `in_window_or_all` and the test `unique` leave out.
-What somebody has changed in other partitions, by hand or by another tool, is found here.
+In a run of partitions a test with `where: __window__` or `__keys_in_window__`, or with `in_window_or_all`, looks at the
+run's window. What somebody has changed in other partitions, by hand or by another tool, is found here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from dagster import (
@@ -37,18 +37,17 @@ def all_rows_definitions(name: str, builds: Sequence[GroupBuild], cron: str | No
     if not tested:
         return Definitions()
     test_all = _job(name, tested)
-    schedules = [
-        ScheduleDefinition(
-            name=test_all.name, job=test_all, cron_schedule=cron, default_status=DefaultScheduleStatus.RUNNING
-        )
-        for cron in ([cron] if cron else [])
-    ]
-    return Definitions(jobs=[test_all], schedules=schedules)
+    if cron is None:
+        return Definitions(jobs=[test_all])
+    schedule = ScheduleDefinition(
+        name=test_all.name, job=test_all, cron_schedule=cron, default_status=DefaultScheduleStatus.RUNNING
+    )
+    return Definitions(jobs=[test_all], schedules=[schedule])
 
 
 def _job(name: str, builds: Sequence[GroupBuild]) -> JobDefinition:
-    @op(name=f"{name}{ALL_ROWS}_op", required_resource_keys={name}, pool=builds[0].pool, out={})
-    def test_all_rows(context: OpExecutionContext) -> Iterator[Any]:
+    @op(name=f"{name}{ALL_ROWS}_op", required_resource_keys={name}, pool=builds[0].pool)
+    def test_all_rows(context: OpExecutionContext) -> None:
         dbt: DbtResource = getattr(context.resources, name)
         errors = []
         for build in builds:
@@ -63,9 +62,9 @@ def _job(name: str, builds: Sequence[GroupBuild]) -> JobDefinition:
             for event in invocation.stream():
                 context.log_event(cast("Any", event))  # a check's evaluation is taken, and missing in the annotation
             invocation.close()
-            errors += [error for error in [invocation.get_error()] if error]
-        yield from ()
-        if errors:
+            if error := invocation.get_error():
+                errors.append(error)
+        if errors:  # of the first group that failed, once all have been tested
             raise errors[0]
 
     @job(

@@ -4,7 +4,8 @@
 
   __window__           the rows of the run's window, by the model's `event_time`; not for `unique`, which would miss a key
                        that another partition has
-  __keys_in_window__   for `unique`, and for tests of several columns together: all rows that have a key of the window
+  __keys_in_window__   for `unique`, and for tests of several columns together: all rows that have a key of the window; a
+                       key with a null in it is none
 
   dbt's own hook for placeholders in `where`:
   https://docs.getdbt.com/reference/resource-configs/where#override-the-default-get_where_subquery
