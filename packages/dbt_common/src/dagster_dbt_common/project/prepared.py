@@ -160,7 +160,7 @@ def _build_once(
             if (folder / "manifest.json").is_file():
                 return
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as building:
-                _parse(project_dir, Path(building), choice, environment)
+                _parse(project_dir, Path(building), choice, environment, former=_newest_parse(folder.parent))
                 # What readers need, without the folders and logs that dbt leaves beside them.
                 kept = Path(building, "kept")
                 kept.mkdir()
@@ -176,8 +176,18 @@ def _build_once(
         ) from None
 
 
-def _parse(project_dir: Path, target_path: Path, choice: list[str], environment: Mapping[str, str]) -> None:
+def _newest_parse(manifests: Path) -> Path | None:
+    """Return what dbt knows of the project's last state, from which it parses what has changed since."""
+    files = sorted(manifests.glob("*/partial_parse.msgpack"), key=lambda path: path.stat().st_mtime)
+    return files[-1] if files else None
+
+
+def _parse(
+    project_dir: Path, target_path: Path, choice: list[str], environment: Mapping[str, str], *, former: Path | None
+) -> None:
     flags = ["--project-dir", str(project_dir), *choice]
+    if former:
+        flags += ["--partial-parse-file-path", str(former)]
     output = ["--target-path", str(target_path), "--log-path", str(target_path)]
     has_packages = any((project_dir / name).is_file() for name in ("packages.yml", "dependencies.yml"))
     for command in (["deps"], ["parse"]) if has_packages and not _packages_installed(project_dir) else (["parse"],):
