@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -101,6 +103,20 @@ class Inbox:
         Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
 
+def free_ports(number: int) -> Sequence[int]:
+    """Return ports on which nothing listens."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Workspace:
     """Two locations, `heals` and `fails`, under a daemon.
 
@@ -117,7 +133,11 @@ class Workspace:
         for name in names:
             text = LOCATION.format(heals=name == "heals", owner=f"team:{name}")
             (root / f"{name}.py").write_text(text)
-        entries = [{"python_file": {"relative_path": f"{name}.py", "location_name": name}} for name in names]
+        self._ports = dict(zip(names, free_ports(len(names)), strict=True))
+        entries = [
+            {"grpc_server": {"host": "127.0.0.1", "port": port, "location_name": name}}
+            for name, port in self._ports.items()
+        ]
         (root / "workspace.yaml").write_text(yaml.safe_dump({"load_from": entries}))
         url = f"json://127.0.0.1:{inbox.server.server_port}"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HEADRACE_", "DAGSTER_"))}
@@ -128,10 +148,24 @@ class Workspace:
             "HEADRACE_URL": "http://ui",
         }
 
+    def start_servers(self) -> Sequence[subprocess.Popen[bytes]]:
+        """Start the code servers, which the daemon and each launch of a job then share."""
+        return [
+            self._start(name, "dagster", "api", "grpc", "-f", f"{name}.py", "-h", "127.0.0.1", "-p", str(port))
+            for name, port in self._ports.items()
+        ]
+
+    def await_servers(self) -> None:
+        for port in self._ports.values():
+            self._await(lambda port=port: is_open(port), f"a server at {port}", 120)
+
     def start_daemon(self) -> subprocess.Popen[bytes]:
-        command: list[str | Path] = [BIN / "dagster-daemon", "run", "-w", self._root / "workspace.yaml"]
-        with (self._root / "daemon.log").open("wb") as log:
-            return subprocess.Popen(command, cwd=self._root, env=self.environment, stdout=log, stderr=log)
+        return self._start("daemon", "dagster-daemon", "run", "-w", "workspace.yaml")
+
+    def _start(self, name: str, command: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self._root / f"{name}.log").open("wb") as log:
+            program = [BIN / command, *arguments]
+            return subprocess.Popen(program, cwd=self._root, env=self.environment, stdout=log, stderr=log)
 
     def launch(self, location: str, job: str) -> None:
         workspace: list[str | Path] = ["-w", self._root / "workspace.yaml"]
@@ -168,19 +202,24 @@ class Workspace:
             instance.daemon_cursor_storage.set_cursor_values({"EVENT_LOG_CONSUMER_CURSOR-RUN_FAILURE": "0"})
 
     def log(self) -> str:
-        return (self._root / "daemon.log").read_text()
+        file = self._root / "daemon.log"
+        return file.read_text() if file.exists() else ""
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     inbox = Inbox()
     opened = Workspace(tmp_path, inbox)
-    daemon = opened.start_daemon()
+    processes = [*opened.start_servers()]
     try:
+        opened.await_servers()
+        processes.append(opened.start_daemon())
         yield opened
     finally:
-        daemon.terminate()
-        daemon.wait(timeout=60)
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=60)
         inbox.server.shutdown()
         inbox.server.server_close()
 
