@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -251,3 +253,15 @@ def test_each_partition_of_a_range_says_what_its_build_could_have_read(minimal: 
             assert before <= tag < record.storage_id
             read.add(tag)
     assert len(read) == 1, "one build has one beginning"
+
+
+def test_dbt_ends_with_a_step_that_dagster_fails(minimal: Minimal) -> None:
+    """A day before the first one cannot be recorded; `slow_events` is in its hook for hours when that is found."""
+    minimal.run_upstream()
+    minimal.write_delay(3_000_000)
+    result = minimal.run("events_daily", "slow_events", start="2023-12-31", end="2024-01-01")
+    assert "Partition key range start 2023-12-31 is before" in failures(result)
+    assert [thread for thread in threading.enumerate() if thread.name == "dbt"] == []
+    assert minimal.can_be_opened()
+    assert minimal.rows("select table_name from information_schema.tables where table_name like 'slow%'") == []
+    gc.collect()  # the end of the reader is no error either

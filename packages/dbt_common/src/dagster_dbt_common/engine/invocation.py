@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dagster_dbt import DbtCliInvocation
 from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType, DbtEventIterator
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from dagster_dbt_common.engine.process import close_connections
 from dagster_dbt_common.engine.relation_metadata import with_columns, with_row_count
@@ -85,6 +89,13 @@ class DbtInvocation(DbtCliInvocation):
                 continue
             yield event
 
+    def end(self) -> None:
+        """End dbt where it still runs, and close what was opened."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+        self.close()
+
     def close(self) -> None:
         """Close what the reading of row counts and columns has opened, and with it the lock on a DuckDB file."""
         if self.adapter is not None:
@@ -96,20 +107,32 @@ class LiveDbtInvocation(DbtInvocation):
     """dagster-dbt's invocation of a dbt that runs in this process."""
 
     def close(self) -> None:
-        """Do nothing: the end of the events closes what their reading has opened."""
+        """Close what the reading of metadata has opened again after dbt; the end of the events does so too."""
+        if self.adapter is not None:
+            cast("AdapterOfRun", self.adapter).close()
+        cast("InProcessDbt", self.process).close_connections()
 
     def stream(self) -> LiveDbtEvents:
         """Return Dagster's events for dbt's, as they happen."""
         return LiveDbtEvents(iter(super().stream()), self)
 
     def stream_raw_events(self) -> Iterator[DbtCliEventMessage]:
-        """Stream dbt's events, and at their end close what the reading of metadata has opened again after dbt."""
+        """Stream dbt's events.
+
+        Where the reader leaves before the end, since Dagster failed to record an event for one, dbt is canceled: else
+        it would go on behind the back of a step that has failed.
+        """
+        events = super().stream_raw_events()
         try:
-            yield from super().stream_raw_events()
+            for event in events:  # noqa: UP028 - `yield from` closes dagster-dbt's generator, which takes that for a line
+                yield event
+        except GeneratorExit:
+            cast("InProcessDbt", self.process).cancel()
+            with suppress(DagsterDbtCliRuntimeError):
+                deque(events, maxlen=0)
+            raise
         finally:
-            if self.adapter is not None:
-                cast("AdapterOfRun", self.adapter).close()
-            cast("InProcessDbt", self.process).close_connections()
+            self.close()
 
     def get_artifact(self, artifact: Artifact) -> dict[str, Any]:
         """Return an artifact of dbt's; the ones of 10 MB are written when they are asked for, not in each run.

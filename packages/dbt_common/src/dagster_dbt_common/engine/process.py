@@ -111,6 +111,10 @@ class InProcessDbt:
             raise TimeoutExpired(self.args, timeout or 0)
         return self.returncode
 
+    def poll(self) -> int | None:
+        """Return dbt's exit code, None while it runs."""
+        return self.returncode
+
     def send_signal(self, number: int) -> None:
         """Cancel dbt, as SIGINT does for its command line; any other signal is refused.
 

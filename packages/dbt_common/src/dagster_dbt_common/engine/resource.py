@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from dagster import AssetExecutionContext, OpExecutionContext  # noqa: TC002 - pydantic reads the annotations
+from dagster import AssetExecutionContext, InitResourceContext, OpExecutionContext  # noqa: TC002 - pydantic reads the annotations
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject
 from dagster_dbt.asset_utils import (
     extract_runtime_selection_from_args,
@@ -19,7 +19,7 @@ from dagster_dbt.asset_utils import (
 )
 from dagster_dbt.dbt_manifest import DbtManifestParam, validate_manifest
 from packaging.version import Version
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from dagster_dbt_common.engine.chosen_nodes import ChosenNodes, choose_nodes
 from dagster_dbt_common.engine.invocation import DbtCommand, DbtInvocation, LiveDbtInvocation
@@ -52,6 +52,7 @@ class DbtResource(DbtCliResource):
     engine: Literal["in_process", "subprocess"] = Field(default="in_process")
     parsed_dir: str = Field(default="")
     dbt_executable: str = Field(default=str(Path(sys.executable).parent / "dbt"))
+    _started: list[DbtInvocation] = PrivateAttr(default_factory=list)
 
     def __init__(self, project_dir: str | Path | DbtProject, **fields: Any) -> None:
         # DbtCliResource passes its own default on: a `dbt` on PATH, which a served code location may not have.
@@ -125,7 +126,19 @@ class DbtResource(DbtCliResource):
             target_path=target,
         )
         start = self._in_process if self.engine == "in_process" else self._subprocess
-        return start(command, dagster_dbt_translator or DagsterDbtTranslator(), project, context, raise_on_error)
+        invocation = start(command, dagster_dbt_translator or DagsterDbtTranslator(), project, context, raise_on_error)
+        self._started.append(invocation)
+        return invocation
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002 - Dagster's interface
+        """End each dbt that still runs: Dagster failed to record what it had built, and the step that reads it is gone.
+
+        Args:
+            context: as Dagster gives it.
+        """
+        for invocation in self._started:
+            invocation.end()
+        self._started.clear()
 
     def _in_process(
         self,
