@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from dagster_dbt_common import dbt_definitions
+from dagster_dbt_common.assets.column_lineage import LINEAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -136,6 +137,7 @@ def test_a_full_refresh_is_one_run_that_records_every_partition(tides: Tides) ->
     recorded = Counter((event.asset_key.to_user_string(), event.partition) for event in events)
     assert recorded == Counter({(name, day): 1 for name in ("daily", "other") for day in DAYS})
     assert len({event.metadata["invocation_id"].value for event in events}) == 1
+    assert all(LINEAGE in event.metadata for event in events)
 
     specs = {
         spec.key.to_user_string(): spec

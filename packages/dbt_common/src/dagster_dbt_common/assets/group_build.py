@@ -20,6 +20,7 @@ from dagster import (
 )
 from dagster_dbt import DbtProject, dbt_assets
 
+from dagster_dbt_common.assets.column_lineage import ColumnLineages
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - the module evaluates its annotations
 from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
@@ -64,6 +65,10 @@ class GroupBuild:
         """Return the pool of its runs."""
         return duckdb_pool(self.project, self.plan)
 
+    def column_lineages(self, instance: DagsterInstance) -> ColumnLineages:
+        """Return the column lineage of its models."""
+        return ColumnLineages(self.plan, self.translator, self.project, instance)
+
     def arguments(self, window: Window | None) -> Sequence[str]:
         """Return dbt's command for a window of partitions, or for a group without partitions."""
         flags = ["--vars", json.dumps(window.vars()), *window.event_time_flags()] if window else []
@@ -88,8 +93,10 @@ class GroupBuild:
             arguments = self.arguments(Window.from_context(context))
             read = read_up_to(context.instance)
             invocation = dbt.cli(arguments, context=context)
+            lineages = self.column_lineages(context.instance)
             for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
-                yield _tagged(event, read) if isinstance(event, Output) else event
+                known = lineages.added_to(event, invocation)
+                yield _tagged(known, read) if isinstance(known, Output) else known
             invocation.close()
 
         return build
@@ -123,9 +130,11 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
             dagster_dbt_translator=build.translator,
             unique_ids=sorted(build.group.assets | build.group.tests),
         )
+        lineages = build.column_lineages(context.instance)
         for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
-            if isinstance(event, AssetMaterialization):
-                yield from _of_each_partition(build, event, keys, read)
+            known = lineages.added_to(event, invocation)
+            if isinstance(known, AssetMaterialization):
+                yield from _of_each_partition(build, known, keys, read)
             else:
                 context.log_event(cast("Any", event))  # a check's evaluation is taken, and missing in the annotation
         invocation.close()

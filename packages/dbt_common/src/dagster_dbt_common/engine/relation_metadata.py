@@ -30,7 +30,7 @@ def with_columns(invocation: DbtCliInvocation, event: DbtDagsterEventType) -> Db
     props = _built(invocation, event)
     if invocation.adapter is None or props is None:
         return event
-    return _with(event, {"dagster/column_schema": _columns(invocation.adapter, props)})
+    return _with(event, {"dagster/column_schema": columns_of(invocation.adapter, props)})
 
 
 def _built(invocation: DbtCliInvocation, event: DbtDagsterEventType) -> Mapping[str, Any] | None:
@@ -51,7 +51,8 @@ def _row_count(adapter: BaseAdapter, props: Mapping[str, Any]) -> int | None:
         return None
 
 
-def _columns(adapter: BaseAdapter, props: Mapping[str, Any]) -> TableSchema | None:
+def columns_of(adapter: BaseAdapter, props: Mapping[str, Any]) -> TableSchema | None:
+    """Return the columns of a node's or a source's relation, with what dbt says of them; None where it has none."""
     try:
         with adapter.connection_named(f"columns_{props['unique_id']}"):
             found = adapter.get_column_schema_from_query(f"select * from {props['relation_name']} where 1 = 0")  # noqa: S608

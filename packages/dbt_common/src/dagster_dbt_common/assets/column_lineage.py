@@ -1,0 +1,192 @@
+"""Which columns each column of a model is made of, worked out once for what the model computes.
+
+dagster-dbt works it out after each build, in a tenth of a second for each model, and not where a parent is ephemeral or
+a source is a call such as `read_parquet(...)`. It is a fact of the code, so here a build repeats what the last one of
+the same code has recorded. The UI reads it from materializations alone, so each has it. This can be deleted when
+Dagster takes column lineage from definitions, and dagster-dbt makes it from the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetMaterialization,
+    Output,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+    get_dagster_logger,
+)
+from sqlglot import exp, parse_one
+from sqlglot.lineage import lineage
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import build_scope
+
+from dagster_dbt_common.engine.relation_metadata import columns_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from dagster import AssetKey, DagsterInstance
+    from dagster_dbt import DbtCliInvocation, DbtProject
+    from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType
+
+    from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
+    from dagster_dbt_common.partitions.groups import PartitionPlan
+
+LINEAGE = "dagster/column_lineage"
+CODE = "dagster_dbt_common/column_lineage_of"
+"""The metadata that says of which code the lineage is, also where there is none to be found."""
+
+_SCHEMA = "dagster/column_schema"
+_LAST_NAME = re.compile(r'(?:"[^"]+"|`[^`]+`|\w+)$')
+_LOG = get_dagster_logger()
+
+
+@dataclass(frozen=True)
+class ColumnLineages:
+    """The column lineage of a project's models, as their builds record it.
+
+    Args:
+        plan: the project's partition plan.
+        translator: the translator of its assets.
+        project: the project.
+        instance: where builds are recorded.
+    """
+
+    plan: PartitionPlan
+    translator: PartitionedDbtTranslator
+    project: DbtProject
+    instance: DagsterInstance
+
+    def added_to(self, event: DbtDagsterEventType, invocation: DbtCliInvocation) -> DbtDagsterEventType:
+        """Return the event of a model that was built with its column lineage; any other event as it is.
+
+        Args:
+            event: as dagster-dbt makes it, with the columns of the relation.
+            invocation: dbt's, whose compiled SQL is on disk.
+        """
+        if not isinstance(event, (Output, AssetMaterialization)):
+            return event
+        schema = event.metadata[_SCHEMA].value if _SCHEMA in event.metadata else None
+        if not isinstance(schema, TableSchema):
+            return event
+        unique_id = str(event.metadata["unique_id"].value)
+        if unique_id not in self.plan.lineage or not self.plan.lineage.parents(unique_id):
+            return event
+        code = self._code(unique_id)
+        found = self._recorded(self._key(unique_id), code)
+        if found is None:
+            found = {CODE: code}
+            worked_out = self._worked_out(unique_id, schema, invocation)
+            if worked_out is not None:
+                found[LINEAGE] = worked_out
+        return event.with_metadata({**event.metadata, **found})
+
+    def _code(self, unique_id: str) -> str:
+        """Return a hash of what a model and its parents compute, and of the columns of sources."""
+        parents = {
+            parent: self.plan.code_versions.of(parent)
+            if parent in self.plan.lineage
+            else sorted(self.plan.manifest["sources"].get(parent, {}).get("columns", ()))
+            for parent in self.plan.lineage.parents(unique_id)
+        }
+        text = json.dumps([self.plan.code_versions.of(unique_id), parents], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _recorded(self, key: AssetKey, code: str) -> dict[str, Any] | None:
+        event = self.instance.get_latest_materialization_event(key)
+        last = event.asset_materialization if event else None
+        if last is None or CODE not in last.metadata or last.metadata[CODE].value != code:
+            return None
+        return {name: last.metadata[name] for name in (CODE, LINEAGE) if name in last.metadata}
+
+    def _key(self, unique_id: str) -> AssetKey:
+        return self.translator.get_asset_spec(self.plan.manifest, unique_id, self.project).key
+
+    def _worked_out(
+        self, unique_id: str, schema: TableSchema, invocation: DbtCliInvocation
+    ) -> TableColumnLineage | None:
+        props = self.plan.manifest["nodes"][unique_id]
+        sql = _compiled(invocation.target_path, props)
+        if sql is None:
+            return None  # a seed, or a model in Python
+        parents = [
+            self.plan.manifest["nodes"].get(parent) or self.plan.manifest["sources"][parent]
+            for parent in self.plan.lineage.parents(unique_id)
+        ]
+        columns = [self._columns(parent, invocation) for parent in parents]
+        dialect = self.plan.manifest["metadata"]["adapter_type"]
+        try:
+            deps = column_deps(sql, dialect, [str(parent["relation_name"]) for parent in parents], columns)
+        except Exception as error:  # a dialect's SQL that sqlglot does not take costs the lineage, and no build
+            _LOG.debug(f"no column lineage of {props['name']}: {error}")
+            return None
+        keys = [self._key(parent["unique_id"]) for parent in parents]
+        return TableColumnLineage(
+            {
+                column.name: [TableColumnDep(keys[number], name) for number, name in deps.get(column.name.lower(), ())]
+                for column in schema.columns
+            }
+        )
+
+    def _columns(self, props: Mapping[str, Any], invocation: DbtCliInvocation) -> Sequence[str]:
+        """Return the columns of a parent: those that a source declares, or those that the warehouse has."""
+        if props["resource_type"] == "source" and props["columns"]:
+            return list(props["columns"])
+        schema = columns_of(invocation.adapter, props) if invocation.adapter else None
+        return [column.name for column in schema.columns] if schema else []
+
+
+def column_deps(
+    sql: str, dialect: str, relations: Sequence[str], columns: Sequence[Sequence[str]]
+) -> Mapping[str, Sequence[tuple[int, str]]]:
+    """Return for each column of a query the columns that it is made of, as (the number of a relation, name).
+
+    Args:
+        sql: the query.
+        dialect: sqlglot's name for the SQL, which is the name of dbt's adapter.
+        relations: the tables that it reads, as they stand in it; a call such as `read_parquet(...)` may be one.
+        columns: of each of these the columns.
+
+    Raises:
+        sqlglot.errors.SqlglotError: it does not take the query.
+    """
+    # Each by a schema of its own, and by its own name, which the query may use for an alias.
+    schemas = [f"relation_of_dbt_{number}" for number in range(len(relations))]
+    tables = [match[0] if (match := _LAST_NAME.search(relation)) else "called" for relation in relations]
+    named = list(zip(relations, schemas, tables, columns, strict=True))
+    for relation, schema, table, _ in sorted(named, key=lambda each: -len(each[0])):
+        sql = sql.replace(relation, f"{schema}.{table}")
+    known: dict[str, object] = {
+        schema: {table.strip('"`'): dict.fromkeys(those, "unknown")} for _, schema, table, those in named if those
+    }
+    query = qualify(parse_one(sql, dialect=dialect), schema=known, dialect=dialect, validate_qualify_columns=False)
+    scope = build_scope(query)
+    found: dict[str, Sequence[tuple[int, str]]] = {}
+    for column in query.named_selects if isinstance(query, exp.Query) else ():
+        root = lineage(column, query, known, dialect=dialect, scope=scope, trim_selects=False, copy=False)
+        read = {
+            (source.db, node.name.rpartition(".")[2].strip('"`'))
+            for node in root.walk()
+            if not node.downstream and isinstance(source := node.source, exp.Table)
+        }
+        found[column.lower()] = sorted((schemas.index(schema), name) for schema, name in read if schema in schemas)
+    return found
+
+
+def _compiled(target_path: Path, props: Mapping[str, Any]) -> str | None:
+    """Return the SQL that dbt made of a model; of a microbatch model, that of a batch."""
+    file = target_path / "compiled" / props["package_name"] / props["original_file_path"]
+    return next((each.read_text() for each in _candidates(file) if each.suffix == ".sql" and each.is_file()), None)
+
+
+def _candidates(file: Path) -> Iterator[Path]:
+    yield file
+    yield from sorted(file.with_suffix("").glob("*.sql"))
