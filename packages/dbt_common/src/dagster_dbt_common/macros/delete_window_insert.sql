@@ -16,16 +16,9 @@
     {%- do refuse_other_columns(arg_dict) -%}
     {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
     {#- A date is one of the partitions' zone, whatever the session's: it is compared with days, not with instants. -#}
-    {%- set types = [] -%}
-    {%- for each in arg_dict['dest_columns'] if each.name | lower == column | lower -%}
-        {%- do types.append(each.data_type | lower) -%}
-    {%- endfor -%}
-    {%- set type = 'date' if types == ['date'] else none -%}
+    {%- set type = 'date' if is_date(column, arg_dict['dest_columns']) else none -%}
     {%- if type and not window_is_of_days() -%}
-        {{ exceptions.raise_compiler_error(
-            "event_time " ~ column ~ " of " ~ model.name ~ " is a date, and its partitions do not begin at midnight: "
-            ~ "take a timestamp as event_time"
-        ) }}
+        {%- do refuse_date_of_hours(column) -%}
     {%- endif -%}
 
     delete from {{ arg_dict['target_relation'] }}
@@ -35,4 +28,21 @@
     select {{ columns }}
     from {{ arg_dict['temp_relation'] }}
     where {{ in_window(column, type) }}
+{%- endmacro %}
+
+
+{% macro is_date(column, columns) -%}
+    {%- set types = [] -%}
+    {%- for each in columns if each.name | lower == column | lower -%}
+        {%- do types.append(each.data_type | lower) -%}
+    {%- endfor -%}
+    {{ return(types == ['date']) }}
+{%- endmacro %}
+
+
+{% macro refuse_date_of_hours(column) -%}
+    {{ exceptions.raise_compiler_error(
+        "event_time " ~ column ~ " of " ~ model.name ~ " is a date, and its partitions do not begin at midnight: "
+        ~ "take a timestamp as event_time"
+    ) }}
 {%- endmacro %}

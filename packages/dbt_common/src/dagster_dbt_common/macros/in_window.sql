@@ -26,12 +26,43 @@
     {%- set end_day = modules.pytz.utc.localize(last_moment).astimezone(zone).date() + modules.datetime.timedelta(days=1) -%}
     {%- if data_type == 'date' -%}
         ({{ column }} >= cast('{{ first_day }}' as date) and {{ column }} < cast('{{ end_day }}' as date))
-    {%- elif data_type or (zone.zone == 'UTC' and session_zone() == 'UTC') -%}
-        {%- set type = data_type or dbt.type_timestamp() -%}
-        ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))
+    {%- elif data_type -%}
+        ({{ column }} >= cast('{{ start }}' as {{ data_type }}) and {{ column }} < cast('{{ end }}' as {{ data_type }}))
     {%- else -%}
-        {{ adapter.dispatch('in_window_of_any_type')(column, start, end, first_day, end_day) }}
+        {%- if zone.zone == 'UTC' and session_zone() == 'UTC' -%}
+            {%- set type = dbt.type_timestamp() -%}
+            ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))
+        {%- else -%}
+            {{ adapter.dispatch('in_window_of_any_type')(column, start, end, first_day, end_day) }}
+        {%- endif -%}
+        {%- if not window_is_of_days() %} {{ and_is_no_date(column) }}{% endif -%}
     {%- endif -%}
+{%- endmacro %}
+
+
+{#
+  Fails the query whose column is a date where a window does not begin at midnight: a date has no hours, so each hour of
+  a day would have all of its rows, or none. The type is known to the warehouse alone; the model's table may be missing.
+#}
+{% macro and_is_no_date(column) -%}
+    {{ return(adapter.dispatch('and_is_no_date')(column)) }}
+{%- endmacro %}
+
+{% macro default__and_is_no_date(column) -%}
+{%- endmacro %}
+
+{% macro duckdb__and_is_no_date(column) -%}
+    and case when typeof({{ column }}) = 'DATE' then error({{ says_no_date(column) }} || {{ column }}) is null else true end
+{%- endmacro %}
+
+{#- Postgres has no such function: what fails is a cast, of the column too, so that it is not tried beforehand. -#}
+{% macro postgres__and_is_no_date(column) -%}
+    and case when pg_typeof({{ column }})::text = 'date'
+        then cast({{ says_no_date(column) }} || {{ column }} as integer) is null else true end
+{%- endmacro %}
+
+{% macro says_no_date(column) -%}
+    'in_window({{ column | replace("'", "''") }}) of {{ model.name }}: it is a date, and the partitions do not begin at midnight: take a timestamp; '
 {%- endmacro %}
 
 

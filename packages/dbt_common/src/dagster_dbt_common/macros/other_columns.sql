@@ -59,5 +59,9 @@
 #}
 {% macro duckdb__get_incremental_microbatch_sql(arg_dict) -%}
     {%- do refuse_other_columns(arg_dict) -%}
+    {%- set column = config.get('event_time') -%}
+    {%- if config.get('batch_size') == 'hour' and is_date(column, arg_dict['dest_columns']) -%}
+        {%- do refuse_date_of_hours(column) -%}
+    {%- endif -%}
     {{ return(dbt.duckdb__get_incremental_microbatch_sql(arg_dict)) }}
 {%- endmacro %}

