@@ -9,10 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import psycopg2
 import pytest
 from kinds_warehouse import Warehouse, build_in_every_way, refusal_of_a_date
-from partition_kinds import SESSIONS, Cell, cells, partitions
+from partition_kinds import SESSIONS, Cell, around, cells, neighbours, partitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,3 +92,19 @@ def test_all_kinds_of_these_partitions_equal_a_full_build(
 def test_a_date_is_refused_where_partitions_begin_at_hours(open_: Callable[[str], Warehouse], cell: Cell) -> None:
     said = refusal_of_a_date(open_("UTC"), cell)
     assert f" of {cell.reads_in}: it is a date, and the partitions do not begin at midnight: take a timestamp" in said
+
+
+def test_columns_have_the_types_of_the_warehouse_and_their_lineage(open_: Callable[[str], Warehouse]) -> None:
+    name = "dw_month_timestamptz_utc_ephemeral"
+    begin = neighbours(around("UTC", "spring"), "month", "UTC")[1]
+    (event,) = open_("UTC").build([name], begin, begin).get_asset_materialization_events()
+    schema = event.materialization.metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    assert [(column.name, column.type) for column in schema.columns] == [
+        ("id", "integer"),
+        ("seen", "timestamp with time zone"),
+    ]
+    lineage = event.materialization.metadata["dagster/column_lineage"].value
+    assert isinstance(lineage, dg.TableColumnLineage)
+    deps = [[(dep.asset_key.path, dep.column_name) for dep in deps] for deps in lineage.deps_by_column.values()]
+    assert deps == [[(["raw", "visits"], "id")], [(["raw", "visits"], "seen")]]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetMaterialization, Output, TableColumn, TableSchema, get_dagster_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dagster_dbt import DbtCliInvocation
     from dagster_dbt.core.dbt_event_iterator import DbtDagsterEventType
     from dbt.adapters.base.impl import BaseAdapter
 
+_DRIVERS_WITH_OTHER_NAMES = ("postgres", "redshift")
 _LOG = get_dagster_logger()
 
 
@@ -55,14 +56,35 @@ def columns_of(adapter: BaseAdapter, props: Mapping[str, Any]) -> TableSchema | 
     """Return the columns of a node's or a source's relation, with what dbt says of them; None where it has none."""
     try:
         with adapter.connection_named(f"columns_{props['unique_id']}"):
-            found = adapter.get_column_schema_from_query(f"select * from {props['relation_name']} where 1 = 0")  # noqa: S608
+            found = _named_types(adapter, props) or _types_of_query(adapter, props)
     except Exception as error:  # as above
         _LOG.warning(f"no columns of {props['relation_name']}: {error}")
         return None
     described = {name.lower(): column.get("description") or None for name, column in props["columns"].items()}
-    return TableSchema(
-        [TableColumn(c.name, type=c.data_type, description=described.get(c.name.lower())) for c in found]
+    columns = [TableColumn(name, type=type_, description=described.get(name.lower())) for name, type_ in found]
+    return TableSchema(columns)
+
+
+def _types_of_query(adapter: BaseAdapter, props: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    query = f"select * from {props['relation_name']} where 1 = 0"  # noqa: S608 - dbt has quoted the name
+    return [(column.name, column.data_type) for column in adapter.get_column_schema_from_query(query)]
+
+
+def _named_types(adapter: BaseAdapter, props: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Return the columns of a table as the warehouse names their types; none where the driver's names are the same.
+
+    Of a query Postgres tells the driver's own, `LONGINTEGER` for `bigint`.
+    """
+    if adapter.type() not in _DRIVERS_WITH_OTHER_NAMES:
+        return []
+    name = str(props.get("identifier") or props.get("alias")).replace("'", "''")
+    schema = str(props["schema"]).replace("'", "''")
+    query = (
+        "select column_name, data_type from information_schema.columns "  # noqa: S608 - names of dbt's, quoted
+        f"where table_schema = '{schema}' and table_name = '{name}' order by ordinal_position"
     )
+    _, table = adapter.execute(query, fetch=True)
+    return [(str(row[0]), str(row[1])) for row in table.rows]
 
 
 def _with(event: DbtDagsterEventType, metadata: Mapping[str, Any]) -> DbtDagsterEventType:
