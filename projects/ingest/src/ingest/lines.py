@@ -3,17 +3,19 @@
 import csv
 import gzip
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from ingest.exports import Export
 
 # The longest row that is read; DuckDB buffers 16 times as much. The csv module's own limit is 128 kB a field.
 MAX_ROW_BYTES = 2 * 2**20
 csv.field_size_limit(MAX_ROW_BYTES)
+_END_OF_ROW = re.compile(rb'(?:[^"\n]++|"[^"]*+")*+\n')
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,21 @@ def place(export: Export, row: int, column: str) -> str:
     return f"row {row + 1}"
 
 
+def may_have_row_without_end(file: BinaryIO | gzip.GzipFile) -> bool:
+    """Return whether a CSV file seems to have no end of a row in some `MAX_ROW_BYTES` of it; reads it to its end.
+
+    It takes each quote for one that opens or closes, so `csv_fault` has the last word. 2 GB in a second.
+    """
+    inside_quotes = False
+    found = False
+    while len(chunk := file.read(MAX_ROW_BYTES)) == MAX_ROW_BYTES:
+        begin = chunk.find(b'"') + 1 if inside_quotes else 0
+        # No closing quote at all leaves the row open too.
+        found |= (inside_quotes and begin == 0) or _END_OF_ROW.match(chunk, begin) is None or b"\n" not in chunk
+        inside_quotes ^= chunk.count(b'"') % 2 == 1
+    return found
+
+
 def csv_fault(export: Export) -> str | None:
     """Return where and why a CSV file cannot be parsed, or None where this module finds nothing wrong."""
     line = 1
@@ -75,6 +92,8 @@ def csv_fault(export: Export) -> str | None:
                 for name, value in zip(header, record.fields, strict=False):
                     if not _is_utf8(value):
                         return f"line {line}, column {name}: {value!r} is not UTF-8"
+                if sum(map(len, record.fields)) > MAX_ROW_BYTES:
+                    return f"line {line}: longer than {MAX_ROW_BYTES >> 20} MiB"
                 if len(record.fields) != len(header):
                     return f"line {line}: {len(record.fields)} fields where the header has {len(header)}"
                 line += sum(field.count("\n") for field in record.fields) + 1
@@ -91,6 +110,8 @@ def jsonl_fault(export: Export) -> str | None:
                 continue
             if not _is_utf8(text):
                 return f"line {number}: not UTF-8"
+            if len(text) > MAX_ROW_BYTES:
+                return f"line {number}: longer than {MAX_ROW_BYTES >> 20} MiB"
             try:
                 value = json.loads(text)
             except ValueError as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import duckdb
 
 from ingest.exports import Export, ExportError
-from ingest.lines import MAX_ROW_BYTES, csv_fault, jsonl_fault, open_text, records
+from ingest.lines import MAX_ROW_BYTES, csv_fault, jsonl_fault, may_have_row_without_end, open_text, records
 from ingest.parsing import quoted
 from ingest.tables import Column, Table
 
@@ -30,7 +30,7 @@ def read(connection: duckdb.DuckDBPyConnection, export: Export, table: Table) ->
         _require_whole(export)
         relation, names = _READERS[export.format](connection, export, table)
         relation.create(TEXT)
-    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException) as error:
+    except duckdb.Error as error:
         raise ExportError(f"{export.path}{_fault(export) or ': ' + _first_part(error)}") from error
     except csv.Error as error:
         raise ExportError(f"{export.path}, line 1: {error}") from error
@@ -106,12 +106,20 @@ def _pointer(column: Column) -> str:
 
 
 def _require_whole(export: Export) -> None:
-    if export.path.suffix != ".gz":
+    """Refuse what DuckDB takes without a word: a gzip file that was cut off, and a row that exceeds its buffer.
+
+    It takes the end of the one for the end of the rows, and leaves the other out with all that follows.
+    """
+    if export.format != "csv":
         return
-    # DuckDB takes the end of a file that was cut off for the end of its rows.
-    with gzip.open(export.path) as file:
-        while file.read(2**20):
-            pass
+    if export.path.suffix == ".gz":
+        with gzip.open(export.path) as file:
+            is_suspect = may_have_row_without_end(file)
+    else:
+        with export.path.open("rb") as file:
+            is_suspect = may_have_row_without_end(file)
+    if is_suspect and (fault := _fault(export)):
+        raise ExportError(f"{export.path}{fault}")
 
 
 def _require_columns(export: Export, table: Table, names: Sequence[str]) -> None:
