@@ -25,7 +25,7 @@ $(CURDIR)/.headrace/uv/bin/uv:
 	@mkdir -p .headrace
 	@python3 -m venv .headrace/uv 2>/dev/null || { rm -rf .headrace/uv; \
 		echo "python3 cannot make a virtual environment: install uv, or Python's venv (Debian: apt install python3-venv)" >&2; exit 1; }
-	@.headrace/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@.headrace/uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9.11'
 
 .PHONY: install
 install: $(UV) ## Install the workspace into .venv, exactly as uv.lock says

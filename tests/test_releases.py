@@ -86,6 +86,20 @@ def test_each_has_its_own_packages_and_no_tools(releases: Mapping[str, Release])
     assert packages["platform"] >= {"dagster-webserver", "dagster-postgres", "supervisor"}
 
 
+def test_its_packages_are_listed_for_an_audit(releases: Mapping[str, Release]) -> None:
+    """As CycloneDX has it: https://cyclonedx.org/docs/1.5/json/."""
+    for release in releases.values():
+        listed = json.loads((release.folder / "sbom.cdx.json").read_text())
+        assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.5")
+        own = listed["metadata"]["component"]
+        # What is for another platform or Python is listed too, as the lock has it: some packages in two versions.
+        parts = {(part["name"], part.get("version")) for part in (own, *listed["components"])}
+        assert parts >= {*release.info.packages.items()}
+        assert {part["bom-ref"] for part in (own, *listed["components"])} >= {
+            needed for part in listed["dependencies"] for needed in part.get("dependsOn", ())
+        }
+
+
 def test_it_installs_alone_into_an_empty_environment(releases: Mapping[str, Release], tmp_path: Path) -> None:
     uv = Path(sys.executable).parent / "uv"
     release = releases["ingest"]

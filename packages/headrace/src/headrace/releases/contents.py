@@ -1,6 +1,7 @@
 """Makes the files of a release from a checked-out revision, and puts the folder in its place at once."""
 
 import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 
@@ -21,6 +23,7 @@ from headrace.releases.release import (
     FORMAT,
     MANIFEST,
     REQUIREMENTS,
+    SBOM,
     WHEELS,
     Release,
     ReleaseInfo,
@@ -113,6 +116,9 @@ class Build:
         exported = uv.run("export", "--frozen", "--quiet", *plain, "--package", member, cwd=tree, what=member)
         requirements = folder / REQUIREMENTS
         requirements.write_text(exported, encoding="utf-8")
+        materials = ("--format", "cyclonedx1.5", "--preview-features", "sbom-export", "--no-dev", "--all-extras")
+        listed = uv.run("export", "--frozen", "--quiet", *materials, "--package", member, cwd=tree, what=member)
+        (folder / SBOM).write_text(_same_each_time(listed), encoding="utf-8")
         self.progress(f"build {len(self.subject.folders)} wheels, and install them with the locked packages")
         with ThreadPoolExecutor(1) as pool:
             installing = pool.submit(environment.install, requirements)
@@ -142,6 +148,17 @@ class Build:
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         return info.model_copy(update={"digest": digest_of(info)})
+
+
+def _same_each_time(sbom: str) -> str:
+    """Return a CycloneDX list without what says when it was made, and by which call; both may be left out.
+
+    Source: https://cyclonedx.org/docs/1.5/json/.
+    """
+    listed: dict[str, Any] = json.loads(sbom)
+    listed.pop("serialNumber", None)
+    listed.get("metadata", {}).pop("timestamp", None)
+    return json.dumps(listed, indent=2) + "\n"
 
 
 def _is_equal(there: Path, made: Release) -> bool:

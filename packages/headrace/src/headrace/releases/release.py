@@ -29,6 +29,7 @@ PLATFORM = "platform"
 FORMAT: Final = 1
 MANIFEST = "release.json"
 REQUIREMENTS = "requirements.txt"
+SBOM = "sbom.cdx.json"
 WHEELS = "wheels"
 CONTRACT = "contract.json"
 DBT_PROJECT = "dbt"
