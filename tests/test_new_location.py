@@ -4,16 +4,20 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pytest
+import requests
 import yaml
 from installations import Host, configure, own_environment
 
@@ -39,18 +43,18 @@ class Clone:
 
     def try_(self, *command: str | Path, cwd: str = ".", **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the clone's environment."""
+        environment = self.environment(**variables)
+        return subprocess.run(
+            command, check=False, cwd=self.root / cwd, env=environment, capture_output=True, text=True
+        )
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return the environment of its commands."""
         ours = ("HEADRACE_", "DAGSTER_", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         path = os.pathsep.join((str(self.bin), str(BIN), os.environ["PATH"]))
-        return subprocess.run(
-            command,
-            check=False,
-            cwd=self.root / cwd,
-            env={**inherited, **identity, "PATH": path, "UV_COMPILE_BYTECODE": "0", **variables},
-            capture_output=True,
-            text=True,
-        )
+        return {**inherited, **identity, "PATH": path, "UV_COMPILE_BYTECODE": "0", **variables}
 
     def call(self, *command: str | Path, cwd: str = ".", **variables: str) -> str:
         """Run a command, which must succeed."""
@@ -258,10 +262,39 @@ def _rows(file: Path, sql: str) -> Sequence[tuple[object, ...]]:
 
 
 def _serve(clone: Clone) -> None:
-    """Load all locations as `dg dev` does, which the commands of dg are tested with elsewhere."""
+    """Load all locations as `dg dev` does, and in full `dg dev` itself, whose pages are tested with the other two."""
     told = clone.call("sh", "-c", 'eval "$(headrace init)" && dg check defs --use-active-venv && dg list projects')
     assert "All definitions loaded successfully" in told
     assert f"projects/{NAME}" in told
+    if IS_THOROUGH:
+        script = 'eval "$(headrace init)" && exec dg dev --use-active-venv --host 127.0.0.1 --port "$0"'
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        served = subprocess.Popen(
+            ["sh", "-c", script, str(port)],  # noqa: S607 - the PATH is the clone's
+            cwd=clone.root,
+            env=clone.environment(),
+            start_new_session=True,
+        )
+        try:
+            assert f"{NAME}_store_days" in _assets_at(port, served)
+        finally:
+            os.killpg(served.pid, signal.SIGINT)
+            served.wait(60)
+
+
+def _assets_at(port: int, served: subprocess.Popen[bytes]) -> Collection[str]:
+    """Return the assets that a webserver shows of the new location, once it serves."""
+    query = "{ assetNodes { assetKey { path } repository { location { name } } } }"
+    for _ in range(1200):
+        assert served.poll() is None
+        with suppress(requests.ConnectionError):
+            answer = requests.post(f"http://127.0.0.1:{port}/graphql", json={"query": query}, timeout=120).json()
+            nodes = [node for node in answer["data"]["assetNodes"] if node["repository"]["location"]["name"] == NAME]
+            return {"/".join(node["assetKey"]["path"]) for node in nodes}
+        time.sleep(0.2)
+    pytest.fail("dg dev does not serve")
 
 
 def _affected(clone: Clone) -> None:

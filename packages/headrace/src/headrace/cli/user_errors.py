@@ -1,5 +1,7 @@
 """How a command tells its user that the call was wrong: one line, exit code 2."""
 
+import errno
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -29,11 +31,35 @@ class OneLineCommand(click.Command):
             raise UserError(error.format_message()) from error
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; a file or folder that it may not use, or that is another kind of thing, is one line."""
+        """Run the command; a file or folder that it may not use, or a disk that is full, is one line."""
         try:
             return super().invoke(ctx)
         except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
             raise UserError(f"{error.filename}: {error.strerror}: make it usable, or give another one") from error
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if full := next(filter(_is_of_a_full_disk, _causes(error)), None):
+                first = str(full).splitlines()[0]
+                raise click.ClickException(
+                    f"no space is left on a disk ({first}): make room, and call it again; `headrace doctor` shows how "
+                    "much the state folder has"
+                ) from error
+            raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_of_a_full_disk(error: BaseException) -> bool:
+    """Return whether an error says so: one of the system, or of a database, which says it in words alone."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # SQLite's second one is of its journal, which it maps into memory.
+    return any(words in str(error) for words in ("No space left on device", "disk is full", "disk I/O error"))
 
 
 class OneLineGroup(OneLineCommand, click.Group):

@@ -34,6 +34,15 @@ _KIND_TAG = "dagster/kind/"
 _LOG = logging.getLogger(__name__)
 
 
+def _without_stack(record: logging.LogRecord) -> bool:
+    """Let a message pass without its stack: Dagster's daemon logs what it then raises, which the command says."""
+    record.exc_info = record.exc_text = None
+    return True
+
+
+_LOG.addFilter(_without_stack)
+
+
 class LocalDaemon:
     """The backfill daemon and the run queue's, over code servers that run.
 
