@@ -5,14 +5,29 @@ site where they are. What a page links to besides pages, such as a Python module
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-_PAGES = ("README.md", "CONTRIBUTING.md", "dbt/README.md", "deploy/README.md")
+_PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "dbt/README.md", "deploy/README.md")
 _PATTERNS = ("docs/*.md", "packages/*/README.md", "projects/*/README.md")
 _LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Name the README of each location in the navigation, a new one's too."""
+    root = Path(config.config_file_path).parent
+    (reference,) = (pages for section in config.nav or () for name, pages in _sections(section) if name == "Reference")
+    for readme in sorted(root.glob("projects/*/README.md")):
+        reference.append({f"The location {readme.parent.name}": readme.relative_to(root).as_posix()})
+    return config
+
+
+def _sections(entry: Any) -> Iterator[tuple[str, Any]]:
+    return iter(entry.items() if isinstance(entry, dict) else ())
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
