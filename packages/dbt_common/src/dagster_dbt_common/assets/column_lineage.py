@@ -80,7 +80,8 @@ class ColumnLineages:
         unique_id = str(event.metadata["unique_id"].value)
         if unique_id not in self.plan.lineage or not self.plan.lineage.parents(unique_id):
             return event
-        code = self._code(unique_id)
+        columns = [column.name for column in schema.columns]
+        code = _hash([self._code(unique_id, {}), columns])
         found = self._recorded(self._key(unique_id), code)
         if found is None:
             found = {CODE: code}
@@ -89,16 +90,20 @@ class ColumnLineages:
                 found[LINEAGE] = worked_out
         return event.with_metadata({**event.metadata, **found})
 
-    def _code(self, unique_id: str) -> str:
-        """Return a hash of what a model and its parents compute, and of the columns of sources."""
-        parents = {
-            parent: self.plan.code_versions.of(parent)
-            if parent in self.plan.lineage
-            else sorted(self.plan.manifest["sources"].get(parent, {}).get("columns", ()))
-            for parent in self.plan.lineage.parents(unique_id)
-        }
-        text = json.dumps([self.plan.code_versions.of(unique_id), parents], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+    def _code(self, unique_id: str, known: dict[str, str]) -> str:
+        """Return a hash of what a node and all that it is made from compute, and of the columns of sources.
+
+        Args:
+            unique_id: the node or source.
+            known: the hashes of others.
+        """
+        if unique_id not in known:
+            if unique_id in self.plan.lineage:
+                above = [self._code(parent, known) for parent in self.plan.lineage.parents(unique_id)]
+                known[unique_id] = _hash([self.plan.code_versions.of(unique_id), above])
+            else:
+                known[unique_id] = _hash(list(self.plan.manifest["sources"].get(unique_id, {}).get("columns", ())))
+        return known[unique_id]
 
     def _recorded(self, key: AssetKey, code: str) -> dict[str, Any] | None:
         event = self.instance.get_latest_materialization_event(key)
@@ -179,6 +184,10 @@ def column_deps(
         }
         found[column.lower()] = sorted((schemas.index(schema), name) for schema, name in read if schema in schemas)
     return found
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _compiled(target_path: Path, props: Mapping[str, Any]) -> str | None:

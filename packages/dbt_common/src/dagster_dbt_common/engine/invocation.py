@@ -6,6 +6,7 @@ import signal
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from dagster_dbt import DbtCliInvocation
@@ -90,10 +91,11 @@ class DbtInvocation(DbtCliInvocation):
             yield event
 
     def end(self) -> None:
-        """End dbt where it still runs, and close what was opened."""
+        """End dbt where it still runs, and close what was opened; waits no longer than for an interrupted run."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait()
+            with suppress(TimeoutExpired):
+                self.process.wait(timeout=self.termination_timeout_seconds)
         self.close()
 
     def close(self) -> None:

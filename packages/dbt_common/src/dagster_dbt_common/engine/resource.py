@@ -127,7 +127,8 @@ class DbtResource(DbtCliResource):
         )
         start = self._in_process if self.engine == "in_process" else self._subprocess
         invocation = start(command, dagster_dbt_translator or DagsterDbtTranslator(), project, context, raise_on_error)
-        self._started.append(invocation)
+        # Outside of a run nothing tears it down.
+        self._started[:] = [*(each for each in self._started if each.process.poll() is None), invocation]
         return invocation
 
     def teardown_after_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002 - Dagster's interface

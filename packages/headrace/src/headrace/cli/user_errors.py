@@ -1,10 +1,15 @@
 """How a command tells its user that the call was wrong: one line, exit code 2."""
 
 import errno
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
+
+_NO_ROOM_BYTES = 16 * 2**20
 
 
 class UserError(click.ClickException):
@@ -58,8 +63,12 @@ def _is_of_a_full_disk(error: BaseException) -> bool:
     """Return whether an error says so: one of the system, or of a database, which says it in words alone."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    # SQLite's second one is of its journal, which it maps into memory.
-    return any(words in str(error) for words in ("No space left on device", "disk is full", "disk I/O error"))
+    said = str(error)
+    if "disk I/O error" in said:
+        # SQLite's, of a journal that it maps into memory; a broken disk gives the same.
+        places = (Path(os.environ.get("HEADRACE_STATE", ".")), Path())
+        return any(shutil.disk_usage(place).free < _NO_ROOM_BYTES for place in places if place.exists())
+    return "No space left on device" in said or "disk is full" in said
 
 
 class OneLineGroup(OneLineCommand, click.Group):
