@@ -13,7 +13,7 @@ from dagster_dbt_common.assets.group_build import GroupBuild, full_refresh_job
 from dagster_dbt_common.assets.sources import source_specs
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.automation.sensors import automation_sensors
-from dagster_dbt_common.engine.resource import DbtResource
+from dagster_dbt_common.engine.resource import DbtResourceOfRuns
 from dagster_dbt_common.partitions.groups import plan_partitions
 from dagster_dbt_common.project.code_version import project_variables
 from dagster_dbt_common.project.collector import long_lived_objects
@@ -90,7 +90,7 @@ def dbt_definitions(
                 assets,
                 translator(plan, plan.groups[0], automation=automation).followers() if plan.groups else (),
             ),
-            resources={prefix: DbtResource.of(project)},
+            resources={prefix: DbtResourceOfRuns.of(project)},
         )
         return Definitions.merge(
             defs,

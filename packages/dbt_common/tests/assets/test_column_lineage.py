@@ -48,6 +48,35 @@ def test_the_columns_of_a_query(sql: str, found: Mapping[str, Sequence[str]]) ->
     assert {column: [f"{'ab'[number]}.{name}" for number, name in read] for column, read in deps.items()} == found
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from db.main.c",  # nobody knows its columns
+        "pivot db.main.a on x using count(*)",
+        "select columns('x.*') from db.main.a",
+    ],
+)
+def test_what_is_not_understood_is_left_out(sql: str) -> None:
+    """An empty list would say that a column is made of nothing."""
+    deps = column_deps(sql, "duckdb", ["db.main.a", "db.main.c"], [["id", "x"], []])
+    assert not {"id", "x"} & deps.keys()
+
+
+def test_a_union_by_name_is_not_taken_for_one_by_position() -> None:
+    with pytest.raises(ValueError, match="by name"):
+        column_deps(
+            f"select * from db.main.a union all by name from {FILE}", "duckdb", ["db.main.a", FILE], [["x"], ["x"]]
+        )
+
+
+def test_names_are_spelled_as_the_parent_spells_them() -> None:
+    assert column_deps("select amount from db.main.a", "duckdb", ["db.main.a"], [["Amount"]]) == {
+        "amount": [(0, "Amount")]
+    }
+    upper = column_deps("select amount from DB.MAIN.A", "snowflake", ["DB.MAIN.A"], [["AMOUNT"]])
+    assert upper == {"amount": [(0, "AMOUNT")]}
+
+
 def test_a_column_that_nobody_has_declared_is_read_from_the_only_table() -> None:
     assert column_deps("select x from db.main.a", "duckdb", ["db.main.a"], [[]]) == {"x": [(0, "x")]}
 

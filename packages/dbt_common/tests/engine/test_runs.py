@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 import pytest
 from dagster_dbt import DagsterDbtCliRuntimeError
 
+from dagster_dbt_common import DbtResource, prepared_project
 from dagster_dbt_common.assets.group_build import READ_UP_TO
 
 if TYPE_CHECKING:
@@ -265,3 +268,23 @@ def test_dbt_ends_with_a_step_that_dagster_fails(minimal: Minimal) -> None:
     assert minimal.can_be_opened()
     assert minimal.rows("select table_name from information_schema.tables where table_name like 'slow%'") == []
     gc.collect()  # the end of the reader is no error either
+
+
+@pytest.mark.parametrize("engine", ["in_process", "subprocess"])
+def test_a_dbt_that_nobody_reads_is_ended(minimal: Minimal, engine: Literal["in_process", "subprocess"]) -> None:
+    minimal.run_upstream()
+    minimal.write_delay(3_000_000)
+    project = prepared_project(minimal.root / "project")
+    window = json.dumps({"min_date": "2024-01-01", "max_date": "2024-01-02"})
+    # Its log is more than a pipe takes.
+    flags = ["--log-level", "debug"] if engine == "subprocess" else []
+    invocation = DbtResource.of(project, engine=engine).cli(
+        [*flags, "run", "--select", "slow_events", "--vars", window], manifest=project.manifest_path
+    )
+    deadline = time.monotonic() + 90
+    while minimal.can_be_opened() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert invocation.process.poll() is None
+    invocation.end()
+    assert invocation.process.poll() is not None
+    assert minimal.can_be_opened()

@@ -130,7 +130,7 @@ class Cell:
     @property
     def _read(self) -> str:
         """Return the time of a row of the source, as an expression of this type."""
-        if self.type == "date":
+        if self.type == "date" and self.zone != "UTC":
             return f"cast(ts at time zone 'UTC' at time zone '{self.zone}' as date)"
         return _COLUMN[self.type]
 

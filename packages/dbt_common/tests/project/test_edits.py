@@ -87,6 +87,15 @@ EDITS: Mapping[str, Edit] = {
         [("macros/schemas.sql", None, "{% macro generate_schema_name(name, node) %}one{% endmacro %}")],
         [("macros/schemas.sql", "}one{", "}two{")],
     ],
+    "what dbt does not parse": [[(f"{COMMON}/note.json", None, "{}")], [(f"{COMMON}/note.json", "{", "{ ")]],
+    "a profile": [[("profiles.yml", "threads: 2", "threads: 3")]],
+    "the target that a profile names": [
+        [
+            ("profiles.yml", "    duckdb:", "    other: {type: duckdb, path: w.duckdb}\n    duckdb:"),
+            (NEW_MODEL, None, "{{ config(tags=[target.name], enabled=target.name == 'other') }} select 1 as a"),
+        ],
+        [("profiles.yml", "target: duckdb", "target: other"), (NEW_MODEL, "1 as a", "2 as a")],
+    ],
     "a group": [[("models/groups.yml", "name: Finance,", "name: Financials,")]],
 }
 

@@ -19,7 +19,13 @@ _DAY_FILE = re.compile(rf"(\d{{4}}-\d\d-\d\d)({'|'.join(map(re.escape, _DAILY_FO
 
 
 class ExportError(Exception):
-    """An export is missing or wrong; the message is one line that names the file and what to mend."""
+    """An export is missing or wrong; the message is one line that names the file and what to mend.
+
+    Bytes that are not UTF-8 stand in it as escapes, since pages and terminals take no others.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.encode(errors="backslashreplace").decode())
 
 
 @dataclass(frozen=True)

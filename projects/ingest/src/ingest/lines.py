@@ -15,6 +15,7 @@ from ingest.exports import Export
 # The longest row that is read; DuckDB buffers 16 times as much. The csv module's own limit is 128 kB a field.
 MAX_ROW_BYTES = 2 * 2**20
 csv.field_size_limit(MAX_ROW_BYTES)
+_SHOWN = 200
 _END_OF_ROW = re.compile(rb'(?:[^"\n]++|"[^"]*+")*+\n')
 
 
@@ -68,7 +69,8 @@ def place(export: Export, row: int, column: str) -> str:
 def may_have_row_without_end(file: BinaryIO | gzip.GzipFile) -> bool:
     """Return whether a CSV file seems to have no end of a row in some `MAX_ROW_BYTES` of it; reads it to its end.
 
-    It takes each quote for one that opens or closes, so `csv_fault` has the last word. 2 GB in a second.
+    It takes each quote for one that opens or closes, so a text with an odd one in it misleads it: where it says yes,
+    `csv_fault` has the last word.
     """
     inside_quotes = False
     found = False
@@ -91,7 +93,7 @@ def csv_fault(export: Export) -> str | None:
                 line = record.line
                 for name, value in zip(header, record.fields, strict=False):
                     if not _is_utf8(value):
-                        return f"line {line}, column {name}: {value!r} is not UTF-8"
+                        return f"line {line}, column {name}: {short(value)!r} is not UTF-8"
                 if sum(map(len, record.fields)) > MAX_ROW_BYTES:
                     return f"line {line}: longer than {MAX_ROW_BYTES >> 20} MiB"
                 if len(record.fields) != len(header):
@@ -119,6 +121,11 @@ def jsonl_fault(export: Export) -> str | None:
             if not isinstance(value, dict):
                 return f"line {number}: {text.strip()[:80]!r} is not a JSON object"
     return None
+
+
+def short(text: str) -> str:
+    """Return a text, or its beginning where it is longer than a message should be."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _is_utf8(text: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import duckdb
 
 from ingest.exports import Export, ExportError
-from ingest.lines import MAX_ROW_BYTES, csv_fault, jsonl_fault, may_have_row_without_end, open_text, records
+from ingest.lines import MAX_ROW_BYTES, csv_fault, jsonl_fault, may_have_row_without_end, open_text, records, short
 from ingest.parsing import quoted
 from ingest.tables import Column, Table
 
@@ -126,7 +126,9 @@ def _require_columns(export: Export, table: Table, names: Sequence[str]) -> None
     for column in table.columns:
         if column.name not in names:
             where = ", line 1" if export.format == "csv" else ""
-            raise ExportError(f"{export.path}{where}, column {column.name}: missing; the file has {', '.join(names)}")
+            raise ExportError(
+                f"{export.path}{where}, column {column.name}: missing; the file has {short(', '.join(names))}"
+            )
 
 
 def _first_part(error: duckdb.Error) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 import duckdb
 
 from ingest.exports import Export, ExportError
-from ingest.lines import place
+from ingest.lines import place, short
 from ingest.parsing import parsed, quoted, unparsable
 from ingest.reading import TEXT
 from ingest.tables import Table
@@ -47,7 +47,7 @@ def validate(connection: duckdb.DuckDBPyConnection, export: Export, table: Table
     if broken:
         row, count, rule = min(broken, key=lambda fault: fault[0])
         value = text.filter(f"rowid = {row}").project(quoted(rule.column)).fetchone()
-        shown = "null" if value is None or value[0] is None else repr(value[0])
+        shown = "null" if value is None or value[0] is None else repr(short(value[0]))
         more = f" (the first of {count} such rows)" if count > 1 else ""
         where = place(export, row, rule.column)
         raise ExportError(f"{export.path}, {where}, column {rule.column}: {shown} {rule.message}{more}")
@@ -95,6 +95,6 @@ def _require_unique_keys(connection: duckdb.DuckDBPyConnection, export: Export, 
     *key, (first, second), _ = repeated
     name = ", ".join(column.name for column in columns)
     noun = "column" if len(columns) == 1 else "columns"
-    shown = ", ".join(repr(value) for value in key)
+    shown = short(", ".join(repr(value) for value in key))
     again, before = (place(export, row, columns[0].name) for row in (second, first))
     raise ExportError(f"{export.path}, {again}, {noun} {name}: {shown} is already the key of {before}")

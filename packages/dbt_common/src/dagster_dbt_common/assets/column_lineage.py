@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -30,7 +31,7 @@ from sqlglot.optimizer.scope import build_scope
 from dagster_dbt_common.engine.relation_metadata import columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dagster import AssetKey, DagsterInstance
@@ -42,9 +43,12 @@ if TYPE_CHECKING:
 
 LINEAGE = "dagster/column_lineage"
 CODE = "dagster_dbt_common/column_lineage_of"
-"""The metadata that says of which code the lineage is, also where there is none to be found."""
+"""The metadata that says of which code the lineage is."""
 
 _SCHEMA = "dagster/column_schema"
+_VERSION = 1
+"""To be raised where this works out something else of the same."""
+
 _LAST_NAME = re.compile(r'(?:"[^"]+"|`[^`]+`|\w+)$')
 _LOG = get_dagster_logger()
 
@@ -58,12 +62,14 @@ class ColumnLineages:
         translator: the translator of its assets.
         project: the project.
         instance: where builds are recorded.
+        known: what nodes compute, as hashes; those that were asked for.
     """
 
     plan: PartitionPlan
     translator: PartitionedDbtTranslator
     project: DbtProject
     instance: DagsterInstance
+    known: dict[str, str] = field(default_factory=dict)
 
     def added_to(self, event: DbtDagsterEventType, invocation: DbtCliInvocation) -> DbtDagsterEventType:
         """Return the event of a model that was built with its column lineage; any other event as it is.
@@ -80,30 +86,37 @@ class ColumnLineages:
         unique_id = str(event.metadata["unique_id"].value)
         if unique_id not in self.plan.lineage or not self.plan.lineage.parents(unique_id):
             return event
-        columns = [column.name for column in schema.columns]
-        code = _hash([self._code(unique_id, {}), columns])
+        code = self._code(unique_id, schema)
         found = self._recorded(self._key(unique_id), code)
         if found is None:
-            found = {CODE: code}
-            worked_out = self._worked_out(unique_id, schema, invocation)
-            if worked_out is not None:
-                found[LINEAGE] = worked_out
-        return event.with_metadata({**event.metadata, **found})
+            lineage = self._worked_out(unique_id, schema, invocation)
+            # What could not be read now may be the next time.
+            found = {} if lineage is None else {CODE: code, LINEAGE: lineage}
+        return event.with_metadata({**event.metadata, **found}) if found else event
 
-    def _code(self, unique_id: str, known: dict[str, str]) -> str:
-        """Return a hash of what a node and all that it is made from compute, and of the columns of sources.
+    def _code(self, unique_id: str, schema: TableSchema) -> str:
+        """Return a hash of all that the lineage depends on, here and in what works it out."""
+        parents = [self._key(parent).path for parent in self.plan.lineage.parents(unique_id)]
+        columns = [column.name for column in schema.columns]
+        return _hash([_VERSION, version("sqlglot"), parents, columns, self._computes(unique_id)])
 
-        Args:
-            unique_id: the node or source.
-            known: the hashes of others.
-        """
-        if unique_id not in known:
-            if unique_id in self.plan.lineage:
-                above = [self._code(parent, known) for parent in self.plan.lineage.parents(unique_id)]
-                known[unique_id] = _hash([self.plan.code_versions.of(unique_id), above])
+    def _computes(self, unique_id: str) -> str:
+        """Return a hash of what a node and all that it is made from compute, and of what sources declare."""
+        waiting = [unique_id]
+        while waiting:
+            current = waiting[-1]
+            above = self.plan.lineage.parents(current)
+            missing = [parent for parent in above if parent not in self.known]
+            if missing:
+                waiting += missing
+                continue
+            waiting.pop()
+            if current in self.plan.lineage:
+                own: object = self.plan.code_versions.of(current)
             else:
-                known[unique_id] = _hash(list(self.plan.manifest["sources"].get(unique_id, {}).get("columns", ())))
-        return known[unique_id]
+                own = list(self.plan.manifest["sources"].get(current, {}).get("columns", ()))
+            self.known[current] = _hash([own, [self.known[parent] for parent in above]])
+        return self.known[unique_id]
 
     def _recorded(self, key: AssetKey, code: str) -> dict[str, Any] | None:
         event = self.instance.get_latest_materialization_event(key)
@@ -134,25 +147,26 @@ class ColumnLineages:
             _LOG.debug(f"no column lineage of {props['name']}: {error}")
             return None
         keys = [self._key(parent["unique_id"]) for parent in parents]
-        return TableColumnLineage(
-            {
-                column.name: [TableColumnDep(keys[number], name) for number, name in deps.get(column.name.lower(), ())]
-                for column in schema.columns
-            }
-        )
+        # A column that was not found is left out: an empty list says that it is made of none.
+        known = {
+            column.name: [TableColumnDep(keys[number], name) for number, name in deps[column.name.lower()]]
+            for column in schema.columns
+            if column.name.lower() in deps
+        }
+        return TableColumnLineage(known) if known else None
 
     def _columns(self, props: Mapping[str, Any], invocation: DbtCliInvocation) -> Sequence[str]:
-        """Return the columns of a parent: those that a source declares, or those that the warehouse has."""
-        if props["resource_type"] == "source" and props["columns"]:
-            return list(props["columns"])
+        """Return the columns of a parent: those that the warehouse has, or else those that a source declares."""
         schema = columns_of(invocation.adapter, props) if invocation.adapter else None
-        return [column.name for column in schema.columns] if schema else []
+        return [column.name for column in schema.columns] if schema else list(props.get("columns", ()))
 
 
 def column_deps(
     sql: str, dialect: str, relations: Sequence[str], columns: Sequence[Sequence[str]]
 ) -> Mapping[str, Sequence[tuple[int, str]]]:
-    """Return for each column of a query the columns that it is made of, as (the number of a relation, name).
+    """Return what columns of a query, in small letters, are made of, as (the number of a relation, its column).
+
+    A column of which that is not known is left out.
 
     Args:
         sql: the query.
@@ -162,6 +176,7 @@ def column_deps(
 
     Raises:
         sqlglot.errors.SqlglotError: it does not take the query.
+        ValueError: it would take columns for others, as those of a union by name.
     """
     # Each by a schema of its own, and by its own name, which the query may use for an alias.
     schemas = [f"relation_of_dbt_{number}" for number in range(len(relations))]
@@ -172,17 +187,26 @@ def column_deps(
     known: dict[str, object] = {
         schema: {table.strip('"`'): dict.fromkeys(those, "unknown")} for _, schema, table, those in named if those
     }
-    query = qualify(parse_one(sql, dialect=dialect), schema=known, dialect=dialect, validate_qualify_columns=False)
+    tree = parse_one(sql, dialect=dialect)
+    if any(union.args.get("by_name") for union in tree.find_all(exp.SetOperation)):
+        raise ValueError("a union by name is not understood")
+    query = qualify(tree, schema=known, dialect=dialect, validate_qualify_columns=False)
     scope = build_scope(query)
+    if not isinstance(query, exp.Query) or any(select.is_star for select in query.selects):
+        return {}
+    spelled = [{column.lower(): column for column in those} for *_, those in named]
     found: dict[str, Sequence[tuple[int, str]]] = {}
-    for column in query.named_selects if isinstance(query, exp.Query) else ():
+    for column in query.named_selects:
         root = lineage(column, query, known, dialect=dialect, scope=scope, trim_selects=False, copy=False)
+        leaves = [node for node in root.walk() if not node.downstream]
         read = {
-            (source.db, node.name.rpartition(".")[2].strip('"`'))
-            for node in root.walk()
-            if not node.downstream and isinstance(source := node.source, exp.Table)
+            (schemas.index(source.db.lower()), node.name.rpartition(".")[2].strip('"`'))
+            for node in leaves
+            if isinstance(source := node.source, exp.Table) and source.db.lower() in schemas
         }
-        found[column.lower()] = sorted((schemas.index(schema), name) for schema, name in read if schema in schemas)
+        if any(name == "*" or ((those := spelled[number]) and name.lower() not in those) for number, name in read):
+            continue
+        found[column.lower()] = sorted((number, spelled[number].get(name.lower(), name)) for number, name in read)
     return found
 
 
@@ -192,10 +216,8 @@ def _hash(content: object) -> str:
 
 def _compiled(target_path: Path, props: Mapping[str, Any]) -> str | None:
     """Return the SQL that dbt made of a model; of a microbatch model, that of a batch."""
+    if props.get("language") != "sql":
+        return None
     file = target_path / "compiled" / props["package_name"] / props["original_file_path"]
-    return next((each.read_text() for each in _candidates(file) if each.suffix == ".sql" and each.is_file()), None)
-
-
-def _candidates(file: Path) -> Iterator[Path]:
-    yield file
-    yield from sorted(file.with_suffix("").glob("*.sql"))
+    batches = sorted(file.with_suffix("").glob("*.sql")) if props["config"].get("batch_size") else []
+    return next((each.read_text() for each in (file, *batches) if each.is_file()), None)

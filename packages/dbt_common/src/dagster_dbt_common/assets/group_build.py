@@ -14,6 +14,7 @@ from dagster import (
     JobDefinition,
     OpExecutionContext,
     Output,
+    TableSchema,
     in_process_executor,
     job,
     op,
@@ -23,11 +24,13 @@ from dagster_dbt import DbtProject, dbt_assets
 from dagster_dbt_common.assets.column_lineage import ColumnLineages
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - the module evaluates its annotations
+from dagster_dbt_common.errors import config_error
 from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
 from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
 from dagster_dbt_common.partitions.window import Window, is_by_date
 
 _CODE_VERSION_TAG = "dagster/code_version"
+_SCHEMA = "dagster/column_schema"
 
 
 def duckdb_pool(project: DbtProject, plan: PartitionPlan) -> str | None:
@@ -90,11 +93,14 @@ class GroupBuild:
         )
         def build(context: AssetExecutionContext) -> Iterator[Any]:
             dbt: DbtResource = getattr(context.resources, self.resource_key)
-            arguments = self.arguments(Window.from_context(context))
+            window = Window.from_context(context)
+            arguments = self.arguments(window)
             read = read_up_to(context.instance)
             invocation = dbt.cli(arguments, context=context)
             lineages = self.column_lineages(context.instance)
             for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
+                if window and not window.by_date:
+                    _refuse_date_of_hours(event, self.plan.manifest)
                 known = lineages.added_to(event, invocation)
                 yield _tagged(known, read) if isinstance(known, Output) else known
             invocation.close()
@@ -153,6 +159,25 @@ def read_up_to(instance: DagsterInstance) -> Mapping[str, str]:
     older rows; by this tag the sensor that heals sees it.
     """
     return {READ_UP_TO: str(instance.event_log_storage.get_maximum_record_id() or 0)}
+
+
+def _refuse_date_of_hours(event: object, manifest: Mapping[str, Any]) -> None:
+    """Refuse a model that was built by a date where partitions do not begin at midnight: its rows have no hour.
+
+    The macros do so where they replace rows, and where the window is of that column; a first build does neither.
+
+    Raises:
+        DbtConfigError: the model's event_time is a date in the warehouse.
+    """
+    if not isinstance(event, Output) or _SCHEMA not in event.metadata:
+        return
+    schema = event.metadata[_SCHEMA].value
+    props = manifest["nodes"].get(event.metadata["unique_id"].value, {})
+    column = str(props.get("config", {}).get("event_time")).lower()
+    for each in schema.columns if isinstance(schema, TableSchema) else ():
+        if each.name.lower() == column and each.type.upper() == "DATE":
+            said = f"{each.name} is a date, and its partitions do not begin at midnight: take a timestamp"
+            raise config_error(props, "event_time", said)
 
 
 def _tagged(output: Output[Any], tags: Mapping[str, str]) -> Output[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -73,13 +74,16 @@ class DbtInvocation(DbtCliInvocation):
 
     Args:
         chosen: what the step runs.
+        events: what dagster-dbt makes of dbt's lines, as far as it was not read.
     """
 
     chosen: ChosenNodes | None = field(default=None, kw_only=True)
+    events: Iterator[DbtCliEventMessage] = field(default_factory=lambda: iter(()), kw_only=True)
 
     def stream_raw_events(self) -> Iterator[DbtCliEventMessage]:
         """Stream dbt's events; the result of a late test is recorded as an evaluation of its check."""
-        for event in super().stream_raw_events():
+        self.events = super().stream_raw_events()
+        for event in self.events:
             unique_id = event.raw_event["data"].get("node_info", {}).get("unique_id")
             if self.context and self.chosen and unique_id in self.chosen.late_tests and event.is_result_event:
                 evaluations = event.to_default_asset_events(
@@ -91,12 +95,24 @@ class DbtInvocation(DbtCliInvocation):
             yield event
 
     def end(self) -> None:
-        """End dbt where it still runs, and close what was opened; waits no longer than for an interrupted run."""
+        """End dbt where it still runs, and close what was opened.
+
+        What it says is read meanwhile: it would wait for a reader of a full pipe, and not for a signal.
+        """
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            with suppress(TimeoutExpired):
-                self.process.wait(timeout=self.termination_timeout_seconds)
+            try:
+                self.process.communicate(timeout=self.termination_timeout_seconds)
+            except TimeoutExpired:
+                self.process.kill()
+                self.process.communicate()
+        self._read_rest()
         self.close()
+
+    def _read_rest(self) -> None:
+        """Bring dagster-dbt's generator to its end, once dbt has ended: it takes its own for a line of dbt's."""
+        with suppress(DagsterDbtCliRuntimeError, ValueError):  # ValueError: what it reads is closed
+            deque(self.events, maxlen=0)
 
     def close(self) -> None:
         """Close what the reading of row counts and columns has opened, and with it the lock on a DuckDB file."""
@@ -124,17 +140,23 @@ class LiveDbtInvocation(DbtInvocation):
         Where the reader leaves before the end, since Dagster failed to record an event for one, dbt is canceled: else
         it would go on behind the back of a step that has failed.
         """
-        events = super().stream_raw_events()
         try:
-            for event in events:  # noqa: UP028 - `yield from` closes dagster-dbt's generator, which takes that for a line
-                yield event
+            yield from super().stream_raw_events()
         except GeneratorExit:
-            cast("InProcessDbt", self.process).cancel()
-            with suppress(DagsterDbtCliRuntimeError):
-                deque(events, maxlen=0)
+            # The garbage collector's perhaps, in one of dbt's own threads: whoever waits here for dbt waits for ever.
+            threading.Thread(target=cast("InProcessDbt", self.process).cancel, name="cancels dbt", daemon=True).start()
             raise
         finally:
             self.close()
+
+    def end(self) -> None:
+        """End dbt where it still runs, and close what was opened."""
+        process = cast("InProcessDbt", self.process)
+        process.cancel()
+        with suppress(TimeoutExpired):
+            process.wait(timeout=self.termination_timeout_seconds)
+            self._read_rest()
+        self.close()
 
     def get_artifact(self, artifact: Artifact) -> dict[str, Any]:
         """Return an artifact of dbt's; the ones of 10 MB are written when they are asked for, not in each run.

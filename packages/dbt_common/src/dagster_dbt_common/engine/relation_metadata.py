@@ -80,8 +80,10 @@ def _named_types(adapter: BaseAdapter, props: Mapping[str, Any]) -> Sequence[tup
     name = str(props.get("identifier") or props.get("alias")).replace("'", "''")
     schema = str(props["schema"]).replace("'", "''")
     query = (
-        "select column_name, data_type from information_schema.columns "  # noqa: S608 - names of dbt's, quoted
-        f"where table_schema = '{schema}' and table_name = '{name}' order by ordinal_position"
+        "select a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a "  # noqa: S608 - names of dbt's, quoted
+        "join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace "
+        f"where n.nspname = '{schema}' and c.relname = '{name}' and a.attnum > 0 and not a.attisdropped "
+        "order by a.attnum"
     )
     _, table = adapter.execute(query, fetch=True)
     return [(str(row[0]), str(row[1])) for row in table.rows]

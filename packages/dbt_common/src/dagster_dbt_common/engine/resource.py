@@ -6,6 +6,8 @@ import json
 import shutil
 import sys
 import uuid
+import weakref
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -52,7 +54,7 @@ class DbtResource(DbtCliResource):
     engine: Literal["in_process", "subprocess"] = Field(default="in_process")
     parsed_dir: str = Field(default="")
     dbt_executable: str = Field(default=str(Path(sys.executable).parent / "dbt"))
-    _started: list[DbtInvocation] = PrivateAttr(default_factory=list)
+    _started: list[weakref.ref[DbtInvocation]] = PrivateAttr(default_factory=list)
 
     def __init__(self, project_dir: str | Path | DbtProject, **fields: Any) -> None:
         # DbtCliResource passes its own default on: a `dbt` on PATH, which a served code location may not have.
@@ -127,19 +129,8 @@ class DbtResource(DbtCliResource):
         )
         start = self._in_process if self.engine == "in_process" else self._subprocess
         invocation = start(command, dagster_dbt_translator or DagsterDbtTranslator(), project, context, raise_on_error)
-        # Outside of a run nothing tears it down.
-        self._started[:] = [*(each for each in self._started if each.process.poll() is None), invocation]
+        self._started[:] = [*(each for each in self._started if each() is not None), weakref.ref(invocation)]
         return invocation
-
-    def teardown_after_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002 - Dagster's interface
-        """End each dbt that still runs: Dagster failed to record what it had built, and the step that reads it is gone.
-
-        Args:
-            context: as Dagster gives it.
-        """
-        for invocation in self._started:
-            invocation.end()
-        self._started.clear()
 
     def _in_process(
         self,
@@ -227,6 +218,26 @@ class DbtResource(DbtCliResource):
         # threads, one goes back to where the other has gone, and the run stays there.
         own.postprocessing_threadpool_num_threads = 1
         return own
+
+
+class DbtResourceOfRuns(DbtResource):
+    """The resource of `dbt_definitions`, which ends with each run what its steps have left.
+
+    Dagster gives a resource with a teardown to nobody but its runs, and to a test in a `with` block; so the resource
+    that a project makes for itself has none.
+    """
+
+    def teardown_after_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002 - Dagster's interface
+        """End each dbt that still runs: Dagster failed to record what it had built, and the step that reads it is gone.
+
+        Args:
+            context: as Dagster gives it.
+        """
+        with ExitStack() as stack:
+            for started in self._started:
+                if invocation := started():
+                    stack.callback(invocation.end)
+        self._started.clear()
 
 
 def _new_target(project_dir: Path, context: OpExecutionContext | AssetExecutionContext | None) -> Path:

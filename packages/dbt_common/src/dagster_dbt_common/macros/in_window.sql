@@ -29,7 +29,8 @@
     {%- elif data_type -%}
         ({{ column }} >= cast('{{ start }}' as {{ data_type }}) and {{ column }} < cast('{{ end }}' as {{ data_type }}))
     {%- else -%}
-        {%- if zone.zone == 'UTC' and session_zone() == 'UTC' -%}
+        {#- Of hours the wider condition comes first, so that the rows of a date reach what refuses it. -#}
+        {%- if zone.zone == 'UTC' and session_zone() == 'UTC' and window_is_of_days() -%}
             {%- set type = dbt.type_timestamp() -%}
             ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))
         {%- else -%}

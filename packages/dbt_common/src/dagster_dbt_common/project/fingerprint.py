@@ -95,6 +95,22 @@ class Fingerprint:
         """Return 16 hex digits that change with any of it."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
+    def is_parsed_from(self, former: Fingerprint) -> bool:
+        """Return whether dbt may begin with another one's manifest and parse the files that differ.
+
+        dbt compares less: not the target that a profile names, nor what else of it a model may read.
+        """
+        return (self.variables, self.versions, list(self.choice), self._of_all()) == (
+            former.variables,
+            former.versions,
+            list(former.choice),
+            former._of_all(),
+        )
+
+    def _of_all(self) -> Mapping[str, str]:
+        """Return the files that bear on each node: those of the project's and the profiles' own folders."""
+        return {name: hashed for name, hashed in self.files.items() if name.removeprefix("project/").count("/") == 0}
+
     def difference(self, other: Fingerprint) -> str:
         """Return in a few words what differs from another, the first three things."""
         found = [] if self.choice == other.choice else [f"flags {list(self.choice)}, not {list(other.choice)}"]

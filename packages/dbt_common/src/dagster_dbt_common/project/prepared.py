@@ -159,11 +159,15 @@ def _build_once(
         with lock:
             if (folder / "manifest.json").is_file():
                 return
+            former = _newest_parse(folder.parent, fingerprint)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as building:
-                _parse(project_dir, Path(building), choice, environment, former=_newest_parse(folder.parent))
+                _parse(project_dir, Path(building), choice, environment, former=former)
                 # What readers need, without the folders and logs that dbt leaves beside them.
                 kept = Path(building, "kept")
                 kept.mkdir()
+                if former and not Path(building, "partial_parse.msgpack").exists():
+                    # What differs is nothing that dbt parses, and it writes none then.
+                    shutil.copyfile(former, Path(building, "partial_parse.msgpack"))
                 for name in ("manifest.json", "partial_parse.msgpack"):
                     (Path(building) / name).replace(kept / name)
                 (kept / "fingerprint.json").write_text(fingerprint.to_json())
@@ -176,10 +180,14 @@ def _build_once(
         ) from None
 
 
-def _newest_parse(manifests: Path) -> Path | None:
-    """Return what dbt knows of the project's last state, from which it parses what has changed since."""
-    files = sorted(manifests.glob("*/partial_parse.msgpack"), key=lambda path: path.stat().st_mtime)
-    return files[-1] if files else None
+def _newest_parse(manifests: Path, fingerprint: Fingerprint) -> Path | None:
+    """Return what dbt knows of the newest state of the project from which it may parse what has changed since."""
+    files = sorted(manifests.glob("*/partial_parse.msgpack"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for file in files:
+        about = file.with_name("fingerprint.json")
+        if about.is_file() and fingerprint.is_parsed_from(Fingerprint.from_json(about.read_text())):
+            return file
+    return None
 
 
 def _parse(

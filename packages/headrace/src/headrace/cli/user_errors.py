@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +43,22 @@ class OneLineCommand(click.Command):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
-            if full := next(filter(_is_of_a_full_disk, _causes(error)), None):
-                first = str(full).splitlines()[0]
+            if said := full_disk(error):
                 raise click.ClickException(
-                    f"no space is left on a disk ({first}): make room, and call it again; `headrace doctor` shows how "
-                    "much the state folder has"
+                    f"no space is left on a disk ({said}): make room, and call it again"
                 ) from error
             raise
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def full_disk(error: BaseException | None) -> str | None:
+    """Return the first line of the error by which a disk is full, of an error and what it was raised from."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if _is_of_a_full_disk(error):
+            return str(error).splitlines()[0]
+        seen.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
 
 
 def _is_of_a_full_disk(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 from dagster_shared.error import SerializableErrorInfo
 
+from headrace.cli.user_errors import full_disk
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.locations.duckdb_files import METADATA as DUCKDB_FILE
 
@@ -34,13 +35,14 @@ _KIND_TAG = "dagster/kind/"
 _LOG = logging.getLogger(__name__)
 
 
-def _without_stack(record: logging.LogRecord) -> bool:
-    """Let a message pass without its stack: Dagster's daemon logs what it then raises, which the command says."""
-    record.exc_info = record.exc_text = None
+def _without_stack_of_a_full_disk(record: logging.LogRecord) -> bool:
+    """Let a message pass without its stack where a disk is full: the command says that in a line, and ends."""
+    if record.exc_info and full_disk(record.exc_info[1]):
+        record.exc_info = record.exc_text = None
     return True
 
 
-_LOG.addFilter(_without_stack)
+_LOG.addFilter(_without_stack_of_a_full_disk)
 
 
 class LocalDaemon:
