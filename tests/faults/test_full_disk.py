@@ -31,7 +31,10 @@ KILOBYTE = 1024
 def small_disk(folder: Path) -> Iterator[Path]:
     """Mount a disk of 80 MB."""
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", folder], check=True)  # noqa: S607
+    command = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"this root may not mount a file system, as in many containers: {mounted.stderr.strip()}")
     try:
         yield folder
     finally:
@@ -70,9 +73,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, open_shop: Op
             failed = shop.call("run")
             assert failed.returncode == 1
             assert shop.left() == []
-            said = (failed.stdout + failed.stderr).strip().splitlines()
             # It is the command that fails, or a run, which is in the report.
-            assert said[-1].startswith(("Error: no space is left on a disk (", "failed in "))
+            errors = [line for line in failed.stderr.splitlines() if line.startswith("Error: ")]
+            assert [line.partition("(")[0] for line in errors] in ([], ["Error: no space is left on a disk "])
+            assert errors or failed.stdout.splitlines()[-1].startswith("failed in ")
             assert "Traceback" not in failed.stderr
         assert "customers" in shop.run()
         undisturbed = open_shop(tmp_path / "undisturbed", FIRST)
