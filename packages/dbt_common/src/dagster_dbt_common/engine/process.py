@@ -7,6 +7,7 @@ same from a thread that runs dbt's own `dbtRunner`, so that all that dagster-dbt
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import threading
@@ -152,6 +153,9 @@ class InProcessDbt:
             try:
                 for adapter in _live_adapters():
                     close_connections(adapter)
+                if self.returncode:
+                    # The stacks of its errors refer to one another and to a connection, which has the file open.
+                    gc.collect()
             finally:
                 _ONE_AT_A_TIME.release()
 
