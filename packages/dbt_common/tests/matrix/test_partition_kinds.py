@@ -1,18 +1,11 @@
-"""The README has the outcome of the matrix, and the matrix knows by the clock alone which rows a partition has."""
+"""The matrix knows by the clock alone which rows a partition has."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
-from partition_kinds import around, neighbours, partition_of, partitions, table
-
-README = Path(__file__).parents[2] / "README.md"
-
-
-def test_the_readme_has_the_outcome() -> None:
-    assert table() in README.read_text(), f"`python {Path(__file__).with_name('partition_kinds.py')}` prints it"
+from partition_kinds import around, neighbours, partition_of, partitions
 
 
 @pytest.mark.parametrize("season", ["spring", "autumn"])
