@@ -31,8 +31,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD)
 _GRACE_SECONDS = 20.0
 _SLOW_SECONDS = 300.0
 _BACKSTOP_SECONDS = 60.0
-# Of the process that runs the tests itself: it ends when that does, since it reads a pipe from it.
-_ENDS_WITH_ITS_PARENT = "from multiprocessing.resource_tracker import main"
+# Of the process that runs the tests itself: they end when that does, since they read a pipe from it. The second is that
+# of which dbt is forked to parse.
+_END_WITH_THEIR_PARENT = ("from multiprocessing.resource_tracker import main", "['dbt.cli.main', ")
 
 # What the tests import stays: while they are collected, and ever after, the collector would walk all of it.
 gc.disable()
@@ -227,7 +228,7 @@ def _left(mark: str, ours: AbstractSet[int]) -> Sequence[_Process]:
         process
         for process in processes
         if process.pid in found - {os.getpid()}
-        and not (process.parent == os.getpid() and _ENDS_WITH_ITS_PARENT in process.command)
+        and not (process.parent == os.getpid() and any(each in process.command for each in _END_WITH_THEIR_PARENT))
     ]
 
 

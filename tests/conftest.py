@@ -17,6 +17,8 @@ import duckdb
 import pytest
 from dagster import AssetRecordsFilter, DagsterInstance
 
+from dagster_dbt_common.project.parsing import keep_dbt
+
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).parent / "headrace"
 
@@ -160,6 +162,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         rank = 0 if any(mark.args for mark in marks) else 1 if marks else 2
         ranks[item.path] = min(rank, ranks.get(item.path, rank))
     items.sort(key=lambda item: ranks[item.path])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_dbt() -> None:
+    """Import dbt once for all the projects that are parsed."""
+    keep_dbt()
 
 
 @pytest.fixture(scope="session")

@@ -157,7 +157,7 @@ class Workspace:
 
     def await_servers(self) -> None:
         for port in self._ports.values():
-            self._await(lambda port=port: is_open(port), f"a server at {port}", 120)
+            self._await(lambda port=port: is_open(port), f"a server at {port}", 300)
 
     def start_daemon(self) -> subprocess.Popen[bytes]:
         return self._start("daemon", "dagster-daemon", "run", "-w", "workspace.yaml")

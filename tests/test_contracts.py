@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-A_CHANGE = pytest.mark.some_of("changes of a contract", 3)
+A_CHANGE = pytest.mark.some_of("changes of a contract", 2)
 
 ROOT = Path(__file__).parents[1]
 

@@ -112,7 +112,7 @@ class Host:
         """Launch a run that goes on until it is enough, and return its id once it goes."""
         launched = self.ask(LAUNCH, location=location)["launchRun"]
         run: str = launched["run"]["runId"]
-        wait_until(lambda: self.runs()[run] == "STARTED", 120)
+        wait_until(lambda: self.runs()[run] == "STARTED", 300)
         return run
 
     @contextmanager
@@ -181,13 +181,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     instance.write_text(instance.read_text().replace("poll_interval_seconds: 15", "poll_interval_seconds: 2"))
     settings.write_text(settings.read_text().replace("3000", str(ports[0])).replace("14400", "120"))
     text = env.read_text().replace("PORT=5432", f"PORT={ports[1]}").replace("DB=dagster", "DB=postgres")
-    env.write_text(text.replace("USER=dagster", "USER=postgres").replace("PASSWORD=", "PASSWORD=any"))
+    text = text.replace("USER=dagster", "USER=postgres").replace("PASSWORD=", "PASSWORD=any")
+    # A failed run is tried again when the daemon has read of it, each minute by default.
+    env.write_text(f"{text}DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS=2\n")
     with postgres(top / "pg", ports[1], tmp_path_factory.mktemp("session")):
         supervisor = subprocess.Popen(
             [COMMAND, "release", "up", "--to", host.folder], env=dict(host.environment), start_new_session=True
         )
         try:
-            wait_until((host.folder / "run/supervisor.sock").exists, 120)
+            wait_until((host.folder / "run/supervisor.sock").exists, 300)
             for location in ("platform", *LOCATIONS):
                 host.deploy(location)
             yield host
@@ -252,7 +254,7 @@ def test_a_deploy_leaves_runs_and_the_other_location_alone(
     assert {host.runs()[run] for run in runs} == {"STARTED"}
     assert Path(f"/proc/{analytics}").exists(), "the old server drains"
     with host.enough():
-        wait_until(lambda: {host.runs()[run] for run in runs} == {"SUCCESS"}, 120)
+        wait_until(lambda: {host.runs()[run] for run in runs} == {"SUCCESS"}, 300)
     poller.end()
     assert poller.polls > 0
     record_property(
@@ -262,7 +264,7 @@ def test_a_deploy_leaves_runs_and_the_other_location_alone(
     )
     assert poller.longest < AT_MOST
     assert host.pid("ingest") == ingest
-    wait_until(lambda: not Path(f"/proc/{analytics}").exists(), 120)
+    wait_until(lambda: not Path(f"/proc/{analytics}").exists(), 300)
 
 
 def test_a_rollback_brings_the_former_release_back(host: Host, record_property: Callable[[str, object], None]) -> None:
@@ -277,17 +279,17 @@ def test_a_killed_server_is_started_again_and_a_lost_run_is_tried_again(host: Ho
     workers = _children(server)
     assert workers
     os.kill(server, signal.SIGKILL)
-    wait_until(lambda: host.pid("ingest") != server, 120)
+    wait_until(lambda: host.pid("ingest") != server, 300)
     time.sleep(6)  # the daemon looks at runs every 2 s
     assert host.runs()[run] == "STARTED", "its process lives on, and so does the run"
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: host.runs()[run] == "FAILURE", 120)
-    wait_until(lambda: len(host.retries(run)) == 1, 120)
+    wait_until(lambda: host.runs()[run] == "FAILURE", 300)
+    wait_until(lambda: len(host.retries(run)) == 1, 300)
     (retry,) = host.retries(run)
-    wait_until(lambda: host.runs()[retry] == "STARTED", 120)
+    wait_until(lambda: host.runs()[retry] == "STARTED", 300)
     host.ask("mutation ($run: String!) { terminateRun(runId: $run) { __typename } }", run=retry)
-    wait_until(lambda: host.runs()[retry] == "CANCELED", 120)
+    wait_until(lambda: host.runs()[retry] == "CANCELED", 300)
 
 
 def test_a_manifest_of_another_lake_is_refused_before_anything_is_installed(host: Host) -> None:

@@ -159,7 +159,7 @@ class History:
 
 @settings(
     # The same few each time; each night many others.
-    max_examples=400 if THOROUGH else 12,
+    max_examples=400 if THOROUGH else 8,
     derandomize=not THOROUGH,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

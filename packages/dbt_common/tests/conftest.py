@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from dagster_dbt_common import DbtResource, dbt_definitions
+from dagster_dbt_common.project.parsing import keep_dbt
 
 PROJECTS = Path(__file__).parent / "projects"
 
@@ -136,6 +137,12 @@ class Minimal:
     def day_of(self, table: str) -> Sequence[tuple[object, ...]]:
         """Return ids and times of a table of events, in order."""
         return self.rows(f"select id, occurred_at from {table} order by all")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_dbt() -> None:
+    """Import dbt once for all the projects that are parsed."""
+    keep_dbt()
 
 
 @pytest.fixture(scope="session")

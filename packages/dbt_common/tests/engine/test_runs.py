@@ -6,7 +6,7 @@ import gc
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import dagster as dg
 import pytest
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from conftest import Minimal
+
+    from dagster_dbt_common.engine.process import InProcessDbt
 
 pytestmark = pytest.mark.slow
 
@@ -238,8 +240,14 @@ def test_a_wrong_window_is_a_clear_error(minimal: Minimal, window: str, message:
 
 
 def test_wrong_arguments_are_a_clear_error(minimal: Minimal) -> None:
+    invocation = minimal.dbt.cli(["build", "--no-such-flag"])
     with pytest.raises(DagsterDbtCliRuntimeError, match="No such option '--no-such-flag'"):
-        minimal.dbt.cli(["build", "--no-such-flag"]).wait()
+        invocation.wait()
+    # Where an error came from may be a frame that has opened the file of the warehouse.
+    result = cast("InProcessDbt", invocation.process).result
+    assert result is not None
+    assert result.exception is not None
+    assert result.exception.__traceback__ is None
 
 
 def test_each_partition_of_a_range_says_what_its_build_could_have_read(minimal: Minimal) -> None:

@@ -1,20 +1,19 @@
 """After an edit dbt parses what has changed; the manifest is the one that a parse of the whole project makes.
 
-Two of the edits are made where `HEADRACE_THOROUGH` is not set.
+One of the edits is made where `HEADRACE_THOROUGH` is not set.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from dagster_dbt_common import prepared_project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,14 +21,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow("parses a project of 40 models twice for each edit")
 
 SOURCE = Path(__file__).parents[1] / "projects" / "wholesale"
-# A process of its own with one thread, whose dbt is a fork of it.
-LOADS = """
-import sys
-import dbt.cli.main, dbt.adapters.duckdb
-from dagster_dbt_common import prepared_project
-for project in sys.argv[1:]:
-    print(prepared_project(project).manifest_path)
-"""
 COMMON = "models/marts/core"
 WITHOUT_ORDER = ("parent_map", "child_map", "group_map")
 HAS_TIMES = ("nodes", "sources", "macros", "exposures", "functions")
@@ -102,7 +93,7 @@ EDITS: Mapping[str, Edit] = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "edit" in metafunc.fixturenames:
-        mark = pytest.mark.some_of("edits of a project", 2)
+        mark = pytest.mark.some_of("edits of a project", 1)
         metafunc.parametrize("edit", [pytest.param(edit, id=name, marks=mark) for name, edit in EDITS.items()])
 
 
@@ -114,16 +105,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifests(*projects: Path) -> list[Path]:
-    environment = {
-        **os.environ,
-        "HEADRACE_PRELOADED_LOCATIONS": "{}",
-        "WHOLESALE_WAREHOUSE": "w.duckdb",
-        "WHOLESALE_LAKE": "lake",
-    }
-    command = [sys.executable, "-c", LOADS, *map(str, projects)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return [Path(line) for line in done.stdout.splitlines()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHOLESALE_WAREHOUSE", "w.duckdb")
+        patch.setenv("WHOLESALE_LAKE", "lake")
+        return [prepared_project(project).manifest_path for project in projects]
 
 
 def content(manifest: Path, project: Path) -> dict[str, object]:

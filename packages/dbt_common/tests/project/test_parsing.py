@@ -1,4 +1,4 @@
-"""dbt in a fork of a process that loads to be forked: the same manifest, and the same words where it fails."""
+"""dbt in a fork of a process that loads to be forked, or of a server: the same manifest, and the same words."""
 
 from __future__ import annotations
 
@@ -17,15 +17,25 @@ SOURCE = Path(__file__).parents[1] / "projects" / "minimal"
 LOADS = """
 import json, os, sys, threading
 programs = []
-sys.addaudithook(lambda event, arguments: programs.append(event) if event in ("subprocess.Popen", "os.fork") else None)
+
+def watch(event, arguments):
+    if event == "os.fork":
+        programs.append("fork")
+    elif event == "subprocess.Popen" and arguments[0] == sys.executable:
+        programs.append("interpreter")
+
+sys.addaudithook(watch)
 from dagster_dbt_common import DbtConfigError, prepared_project
-if sys.argv[2] == "threads":
+from dagster_dbt_common.project.parsing import keep_dbt
+if sys.argv[2] != "alone":
     threading.Thread(target=threading.Event().wait, daemon=True).start()
+if sys.argv[2] == "server":
+    keep_dbt()
 try:
     said = str(prepared_project(sys.argv[1]).manifest_path)
 except DbtConfigError as error:
     said = f"failed: {error}"
-print(json.dumps({"said": said, "programs": [one for one in programs if one == "os.fork"], "folder": os.getcwd()}))
+print(json.dumps({"said": said, "programs": programs, "folder": os.getcwd()}))
 """
 
 
@@ -54,24 +64,27 @@ def content(project: Path) -> object:
 
 def test_a_fork_makes_the_manifest_that_a_new_interpreter_makes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = load(project)
-    assert started["programs"] == []
+    assert started["programs"] == ["interpreter"]
     made = content(project)
     shutil.rmtree(project / "target")
+    assert load(project, "server") == {**started, "programs": []}
+    assert content(project) == made
+    shutil.rmtree(project / "target")
     monkeypatch.setenv("HEADRACE_PRELOADED_LOCATIONS", "{}")
-    forked = load(project)
-    assert forked == {**started, "programs": ["os.fork"]}
+    assert load(project) == {**started, "programs": ["fork"]}
     assert content(project) == made
     assert not list((project / "target/dagster").glob(".building-*"))
 
 
 def test_a_process_with_several_threads_is_not_forked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_PRELOADED_LOCATIONS", "{}")
-    assert load(project, "threads")["programs"] == []
+    assert load(project, "threads")["programs"] == ["interpreter"]
 
 
 def test_what_dbt_cannot_parse_is_told_in_the_same_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "models" / "totals.sql").write_text("select * from {{ ref('nothing') }}")
     started = load(project)["said"]
+    assert load(project, "server")["said"] == started
     monkeypatch.setenv("HEADRACE_PRELOADED_LOCATIONS", "{}")
     assert load(project)["said"] == started
     assert "depends on a node named 'nothing' which was not found" in str(started)

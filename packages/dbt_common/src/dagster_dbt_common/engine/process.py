@@ -186,6 +186,7 @@ class InProcessDbt:
             self.result = dbtRunner(manifest=manifest, callbacks=[self._on_event]).invoke(list(self.args[1:]))
         if self.result.exception is not None:
             self.stdout.put(_error_event(self.result.exception))
+            _forget_stacks(self.result.exception)
         self.returncode = 0 if self.result.success else 2 if self.result.exception is not None else 1
 
     def _on_event(self, message: EventMsg) -> None:
@@ -238,6 +239,13 @@ def _live_adapters() -> list[BaseAdapter]:
     from dbt.adapters.factory import FACTORY
 
     return cast("list[BaseAdapter]", list(FACTORY.adapters.values()))
+
+
+def _forget_stacks(error: BaseException | None) -> None:
+    """Forget where an error and its causes came from: one of those frames may have opened the file of a connection."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _error_event(error: BaseException) -> dict[str, Any]:
