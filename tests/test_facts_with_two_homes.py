@@ -9,12 +9,12 @@ import pytest
 
 from analytics import settings as analytics_settings
 from dagster_dbt_common.automation import reconcile_sensor
-from dagster_dbt_common.partitions import config
+from dagster_dbt_common.partitions import config, run_tags
 from dagster_dbt_common.project import fingerprint
 from headrace.dbt_ci.windows import Partitions
 from headrace.locations.script import GRAINS
+from headrace.main_job import details, job
 from headrace.main_job import exports as headrace_exports
-from headrace.main_job import job
 from headrace.releases import variables
 from headrace.workspace import DEFAULT_START, Workspace
 from ingest import exports as ingest_exports
@@ -25,6 +25,10 @@ from ingest import settings as ingest_settings
 def test_what_is_named_like_a_secret() -> None:
     """A release leaves out the variables that the manifest's fingerprint leaves out."""
     assert fingerprint._SECRET == variables._SECRET
+
+
+def test_the_tag_that_says_what_a_build_could_have_read() -> None:
+    assert details._READ_UP_TO == run_tags.READ_UP_TO
 
 
 def test_which_runs_are_unfinished() -> None:

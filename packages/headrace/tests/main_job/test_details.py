@@ -32,11 +32,14 @@ def home(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def record(key: AssetKey, partition: str | None, code: str, source: str = "") -> None:
+def record(key: AssetKey, partition: str | None, code: str, source: str = "", *, read: int | None = None) -> None:
+    tags = {"dagster/code_version": code}
+    if read is not None:
+        tags["dagster_dbt_common/read_up_to"] = str(read)
     with DagsterInstance.get() as instance:
         metadata = {"source_sha256": source} if source else {}
         instance.report_runless_asset_event(
-            AssetMaterialization(key, partition=partition, metadata=metadata, tags={"dagster/code_version": code})
+            AssetMaterialization(key, partition=partition, metadata=metadata, tags=tags)
         )
 
 
@@ -80,6 +83,22 @@ def test_each_event_is_read_once(home: Path) -> None:
     assert details(home, ORDERS) == ({**expected, "2": ("b", "")}, 0)
 
 
+def test_what_a_build_could_have_read_is_what_its_event_says(home: Path) -> None:
+    record(ORDERS, "1", "a", read=17)
+    record(ORDERS, "2", "a")
+    with DagsterInstance.get() as instance:
+        (entry,) = [one.asset_entry for one in instance.get_asset_records([ORDERS])]
+        last = entry.last_materialization_record
+        assert last is not None
+        by_partition = instance.get_latest_storage_id_by_partition(ORDERS, DagsterEventType.ASSET_MATERIALIZATION)
+        ids: dict[Partition, int] = dict(by_partition.items())
+        for _ in range(2):
+            kept = Details(instance, home)
+            found = kept.of(ORDERS, last, ids)
+            assert {partition: one.read_up_to for partition, one in found.items()} == {"1": 17, "2": None}
+            kept.keep()
+
+
 @pytest.mark.parametrize("more", [0, 1])
 def test_an_id_that_is_given_again_is_another_event(home: Path, more: int) -> None:
     """SQLite gives the ids of the last rows again when these are deleted."""
@@ -99,8 +118,8 @@ def test_an_id_that_is_given_again_is_another_event(home: Path, more: int) -> No
 
 
 def test_a_view_says_since_when_it_has_its_code(home: Path) -> None:
-    for code in ("a", "b", "b"):
-        record(VIEW, None, code)
+    for code, read in (("a", 0), ("b", 1), ("b", 2)):
+        record(VIEW, None, code, read=read)
     with DagsterInstance.get() as instance:
         (entry,) = [one.asset_entry for one in instance.get_asset_records([VIEW])]
         last = entry.last_materialization_record
@@ -108,7 +127,7 @@ def test_a_view_says_since_when_it_has_its_code(home: Path) -> None:
         for _ in range(2):
             kept = Details(instance, home)
             told = kept.of(VIEW, last, {None: last.storage_id}, is_view=True)
-            assert told == {None: Detail(last.storage_id, "b", "", last.storage_id - 1)}
+            assert told == {None: Detail(last.storage_id, "b", "", last.storage_id - 1, read_up_to=1)}
             kept.keep()
 
 

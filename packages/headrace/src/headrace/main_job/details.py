@@ -1,4 +1,4 @@
-"""What the last materialization of each partition says of its code and its source, kept between two main jobs.
+"""What the last materialization of each partition says of its code, its source and its reading, kept between main jobs.
 
 Dagster's index answers in one query which materialization is a partition's last one. What that one says of its code and
 of its export is in the event, and to read an event takes 0.3 ms: half a minute for ten years of hours. So it is read
@@ -20,11 +20,13 @@ from headrace.main_job.code_versions import is_same_code
 from headrace.main_job.plan import Partition
 from headrace.main_job.remembered import write_json
 
-_FORMAT = 1
+_FORMAT = 2
 _FILE = "headrace-details.json"
 _PAGE = 1000
 _CODE_VERSION_TAG = "dagster/code_version"
 _SOURCE = "source_sha256"
+_READ_UP_TO = "dagster_dbt_common/read_up_to"
+"""The tag by which `dagster-dbt-common` says the newest storage id when a build began; a test holds them equal."""
 
 
 class Detail(NamedTuple):
@@ -35,12 +37,15 @@ class Detail(NamedTuple):
         code_version: the code version that it was made with; empty where it says none.
         source: the content hash of the export file that it was loaded from; empty where it says none.
         code_since: of a view, the id of the first materialization with the code of this one; else None.
+        read_up_to: the newest storage id when its build began, or that of the one in `code_since`; None where it says
+            none.
     """
 
     storage_id: int
     code_version: str
     source: str
     code_since: int | None = None
+    read_up_to: int | None = None
 
 
 class Details:
@@ -109,9 +114,11 @@ class Details:
             wanted = AssetRecordsFilter(key, storage_ids=list(ids[start : start + _PAGE]))
             for record in self._instance.fetch_materializations(wanted, limit=_PAGE).records:
                 if materialization := record.asset_materialization:
-                    source = materialization.metadata.get(_SOURCE)
-                    version = (materialization.tags or {}).get(_CODE_VERSION_TAG, "")
-                    detail = Detail(record.storage_id, version, str(source.value) if source else "")
+                    source, tags = materialization.metadata.get(_SOURCE), materialization.tags or {}
+                    version = tags.get(_CODE_VERSION_TAG, "")
+                    detail = Detail(
+                        record.storage_id, version, str(source.value) if source else "", read_up_to=_read_up_to(tags)
+                    )
                     found[_name(materialization.partition)] = detail
         return found
 
@@ -123,11 +130,12 @@ class Details:
             page = self._instance.fetch_materializations(AssetRecordsFilter(key), limit=_PAGE, cursor=cursor)
             for record in page.records:
                 materialization = record.asset_materialization
-                version = ((materialization.tags if materialization else None) or {}).get(_CODE_VERSION_TAG, "")
+                tags = (materialization.tags if materialization else None) or {}
+                version = tags.get(_CODE_VERSION_TAG, "")
                 if newest is None:
-                    newest = Detail(record.storage_id, version, "", record.storage_id)
+                    newest = Detail(record.storage_id, version, "", record.storage_id, _read_up_to(tags))
                 elif is_same_code(version, newest.code_version):
-                    newest = newest._replace(code_since=record.storage_id)
+                    newest = newest._replace(code_since=record.storage_id, read_up_to=_read_up_to(tags))
                 else:
                     return {_name(None): newest}
             cursor, has_more = page.cursor, page.has_more
@@ -145,6 +153,10 @@ class _Known(NamedTuple):
 
 
 _NONE = Detail(-1, "", "")
+
+
+def _read_up_to(tags: Mapping[str, str]) -> int | None:
+    return int(tags[_READ_UP_TO]) if _READ_UP_TO in tags else None
 
 
 def _named(ids: Mapping[Partition, int]) -> Iterator[tuple[str, int]]:

@@ -43,6 +43,9 @@ class RecordedHistory:
             found = details.of(node.key, last[node.key], there, is_view=node.is_virtual)
             history[node.key] = History(
                 storage_ids=there,
+                read_up_to={
+                    partition: detail.read_up_to for partition, detail in found.items() if detail.read_up_to is not None
+                },
                 code_versions={partition: detail.code_version for partition, detail in found.items()},
                 code_since=found[None].code_since if node.is_virtual and found else None,
                 sources={partition: detail.source for partition, detail in found.items()},

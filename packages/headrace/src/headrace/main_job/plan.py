@@ -22,6 +22,8 @@ class History:
 
     Args:
         storage_ids: the storage id of the last materialization of each partition that has one; ids grow with time.
+        read_up_to: the newest storage id when the build of that materialization began; its own where a partition is
+            missing here. Of a view, that of the materialization in `code_since`.
         code_versions: the code version of the last materialization of each partition.
         code_since: of a view, the storage id of the first materialization with the code of the last one.
         sources: the content hash of the export file that each partition was loaded from, where it says one.
@@ -29,6 +31,7 @@ class History:
     """
 
     storage_ids: Mapping[Partition, int] = field(default_factory=dict)
+    read_up_to: Mapping[Partition, int] = field(default_factory=dict)
     code_versions: Mapping[Partition, str] = field(default_factory=dict)
     code_since: int | None = None
     sources: Mapping[Partition, str] = field(default_factory=dict)
@@ -66,7 +69,8 @@ def plan_build(
 
     A partition is built when it is missing, when its export file or its code changed, when its last build failed a
     check, or when an upstream partition that it reads is newer or is built too: one that its window overlaps, or an
-    earlier one that it looks back at by its partition mapping. A view holds no data: its children look through it at
+    earlier one that it looks back at by its partition mapping. What was recorded while it was being built is newer than
+    what it has read, but for what the same run made. A view holds no data: its children look through it at
     the data, and it is built when it is missing or changed itself, or stands between two that are built. What it shows
     changes with its code: its children are older than that until they are built again.
 
@@ -90,9 +94,10 @@ def plan_build(
             past = history.get(parent.key, History())
             if parent.is_virtual:
                 since: dict[Partition, int] = {} if past.code_since is None else {None: past.code_since}
-                changed.append(_Changes(node, parent, [None] if parent.key in rewritten else [], since, windows))
+                built: Sequence[Partition] = [None] if parent.key in rewritten else []
             else:
-                changed.append(_Changes(node, parent, planned.get(parent.key, []), past.storage_ids, windows))
+                since, built = dict(past.storage_ids), planned.get(parent.key, [])
+            changed.append(_Changes(node, parent, built, since, windows, read_up_to=past.read_up_to))
         keys = []
         for key in _partitions(node, days, windows):
             before = known.storage_ids.get(key)
@@ -108,7 +113,7 @@ def plan_build(
                 or other_code
                 or key in known.failed
                 or (source is not None and source != known.sources.get(key))
-                or any(change.newest(key) > before for change in changed)
+                or any(change.is_newer(key, before, known.read_up_to.get(key, before)) for change in changed)
             ):
                 keys.append(key)
         if keys:
@@ -128,8 +133,9 @@ class _Changes:
         child: the child, whose partitions read the parent by its mapping, or where their windows overlap.
         parent: the parent.
         planned: its partitions that are built in any case.
-        changed: when each of its partitions changed.
+        changed: the storage id of each of its partitions.
         windows: the windows of the graph.
+        read_up_to: the newest storage id when the build of a partition began; its own where it is missing here.
     """
 
     def __init__(
@@ -139,29 +145,49 @@ class _Changes:
         planned: Iterable[Partition],
         changed: Mapping[Partition, int],
         windows: AllWindows,
+        *,
+        read_up_to: Mapping[Partition, int],
     ) -> None:
         self._of_child, self._of_parent = windows.of(child.partitions_def), windows.of(parent.partitions_def)
         self._mapping = child.mappings.get(parent.key)
         when: dict[Partition, float] = {**changed, **dict.fromkeys(planned, math.inf)}
-        self._last = max(when.values(), default=-1)
-        self._when = [when.get(key, -1) for key in self._of_parent.keys] if self._of_parent else []
+        keys: Sequence[Partition] = [*when]
+        if self._of_parent:
+            keys = self._of_parent.keys
+        self._when = [when.get(key, -1) for key in keys]
+        self._began = [read_up_to.get(key, when) for key, when in zip(keys, self._when, strict=True)]
 
-    def newest(self, key: Partition) -> float:
-        """Return when what a partition of the child reads last changed: infinity where it is planned, -1 for never."""
+    def is_newer(self, key: Partition, made: int, read_up_to: int) -> bool:
+        """Return whether a partition of the child reads one that is planned, or that was not there when it was built.
+
+        Args:
+            key: the partition of the child.
+            made: its storage id.
+            read_up_to: the newest storage id when its build began: what one run makes has one, and is read within it.
+        """
+        read = self._read(key)
+        newest = max(self._when[read], default=-1)
+        if newest > made or newest <= read_up_to:
+            return newest > made
+        pairs = zip(self._when[read], self._began[read], strict=True)
+        return any(when > read_up_to and began != read_up_to for when, began in pairs)
+
+    def _read(self, key: Partition) -> slice:
+        """Return the places of the parent's partitions that a partition of the child reads."""
         number = self._of_child.numbers.get(key) if self._of_child and key is not None else None
         if self._of_parent is None or self._of_child is None or number is None:
-            return self._last
+            return slice(None)
         if isinstance(self._mapping, TimeWindowPartitionMapping):
             # Dagster takes no offsets between different grains:
             # https://docs.dagster.io/api/dagster/partitions#dagster.TimeWindowPartitionMapping
             offsets = self._mapping.start_offset, self._mapping.end_offset
             start, end = self._of_child.moved(number, *offsets)
         elif self._of_child is self._of_parent:
-            return self._when[number]
+            return slice(number, number + 1)
         else:
             start, end = self._of_child.starts[number], self._of_child.ends[number]
         read = self._of_parent.overlapping(start, end)
-        return max(self._when[read.start : read.stop], default=-1)
+        return slice(read.start, read.stop)
 
 
 def _partitions(node: AssetNode, days: TimeWindow, windows: AllWindows) -> Sequence[Partition]:
