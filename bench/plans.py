@@ -42,7 +42,11 @@ def main(years: int) -> None:
         keys = [each for each in every if each is None or each[:10] <= last.isoformat()]
         ids = {each: storage_id + number for number, each in enumerate(keys, 1)}
         storage_id += len(keys)
-        history[key] = History(ids, dict.fromkeys(keys, "1"), storage_id if is_view else None)
+        history[key] = History(
+            storage_ids=ids,
+            code_versions=dict.fromkeys(keys, "1"),
+            code_since=storage_id if is_view else None,
+        )
     began = time.perf_counter()
     plan = plan_build(nodes, history, {}, _FIRST, last)
     seconds = time.perf_counter() - began

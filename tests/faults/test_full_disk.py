@@ -61,7 +61,7 @@ def contents(shop: Shop) -> Mapping[str, list[tuple[Any, ...]]]:
         return {name: connection.execute(f"select {times} from {name} order by all").fetchall() for (name,) in tables}
 
 
-@pytest.mark.some_of("a full disk", 1)
+@pytest.mark.some_of("disturbances", 1)
 @pytest.mark.parametrize("kilobytes", [20, 300, 2500])
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, open_shop: OpenShop, kilobytes: int) -> None:
     with small_disk(tmp_path / "disk") as disk:

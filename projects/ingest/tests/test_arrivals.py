@@ -22,6 +22,9 @@ from ingest.defs.raw import raw_assets
 from ingest.new_exports import new_exports_sensor, seconds_between_looks
 from ingest.tables import TABLES
 
+# Most of them load, in runs of Dagster.
+pytestmark = pytest.mark.slow
+
 DAYS = ("2024-01-01", "2024-01-02", "2024-01-03")
 DAILY = ["raw/items", "raw/orders", "raw/tweets"]
 REFERENCE = ["raw/customers", "raw/products", "raw/stores", "raw/supplies"]

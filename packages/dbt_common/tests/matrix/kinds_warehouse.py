@@ -78,6 +78,10 @@ class Warehouse:
         self.definitions = dbt_definitions(root)
         self.instance = dg.DagsterInstance.ephemeral()
 
+    def close(self) -> None:
+        """Forget the runs."""
+        self.instance.dispose()
+
     def restore(self) -> None:
         """Give the source its rows."""
         self.query("delete from raw.visits")

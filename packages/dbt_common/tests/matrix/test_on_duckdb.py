@@ -16,7 +16,7 @@ from kinds_warehouse import Warehouse, build_in_every_way, refusal_of_a_date
 from partition_kinds import CRON, SESSIONS, Cell, around, cells, neighbours, partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 pytestmark = [pytest.mark.slow("builds each kind of partitioned model two dozen times"), pytest.mark.timeout(900)]
 
@@ -24,7 +24,7 @@ THOROUGH = bool(os.environ.get("HEADRACE_THOROUGH"))
 
 
 @pytest.fixture(scope="module")
-def open_(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Warehouse]:
+def open_(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Warehouse]]:
     """Return what opens the warehouse whose sessions have a zone, each once."""
     opened: dict[str, Warehouse] = {}
 
@@ -42,7 +42,9 @@ def open_(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Warehouse
             opened[session] = Warehouse(root, profile, query, [*cells()])
         return opened[session]
 
-    return open_
+    yield open_
+    for warehouse in opened.values():
+        warehouse.close()
 
 
 @pytest.mark.some_of("kinds of partitions on DuckDB", 1)

@@ -74,6 +74,8 @@ def open_(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
             return opened[session]
 
         yield open_
+        for warehouse in opened.values():
+            warehouse.close()
         for connection in connections:
             connection.close()
 

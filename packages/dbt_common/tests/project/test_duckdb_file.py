@@ -1,4 +1,4 @@
-"""Which file a project writes is read from its profile, as dbt would."""
+"""What a project writes is read from its profile, as dbt would: which file, or a DuckLake."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from dagster_dbt import DbtProject
 
-from dagster_dbt_common.project.duckdb_file import duckdb_file
+from dagster_dbt_common.project.duckdb_file import duckdb_file, is_ducklake
 
 DUCKDB: Mapping[str, Any] = {"metadata": {"adapter_type": "duckdb"}}
 
@@ -54,3 +54,25 @@ def test_two_names_of_one_file_are_one(tmp_path: Path) -> None:
 
 def test_another_warehouse_has_no_file(tmp_path: Path) -> None:
     assert duckdb_file(project(tmp_path, "/w.duckdb"), {"metadata": {"adapter_type": "postgres"}}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("attached", "is_one"),
+    [
+        ("{path: 'ducklake:postgres:dbname=lake', alias: lake}", True),
+        ("{path: \"{{ env_var('LAKE') }}\", alias: lake, is_ducklake: true}", True),
+        ("{path: 'ducklake:postgres:dbname=other', alias: other}", False),
+        ("{path: /srv/lake.duckdb, alias: lake}", False),
+    ],
+)
+def test_a_ducklake_is_the_attached_database_that_is_written(tmp_path: Path, attached: str, *, is_one: bool) -> None:
+    made = project(tmp_path, ":memory:")
+    output = f"{{type: duckdb, path: ':memory:', database: lake, attach: [{attached}]}}"
+    (tmp_path / "profiles.yml").write_text(f"shop: {{target: dev, outputs: {{dev: {output}}}}}\n")
+    assert is_ducklake(made, DUCKDB, {}) is is_one
+    assert duckdb_file(made, DUCKDB, {}) is None
+
+
+def test_a_file_is_no_ducklake(tmp_path: Path) -> None:
+    assert not is_ducklake(project(tmp_path, "/w.duckdb"), DUCKDB, {})
+    assert not is_ducklake(project(tmp_path, "/w.duckdb"), {"metadata": {"adapter_type": "postgres"}}, {})

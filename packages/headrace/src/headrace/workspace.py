@@ -45,6 +45,9 @@ class Workspace:
         warehouse: the DuckDB file of the analytics location.
         dagster_home: the folder of the Dagster instance.
         start: the first day (UTC) of all partitions.
+        target: the target of dbt that `HEADRACE_TARGET` names; None for the profile's own.
+        ducklake_data: the folder or URL of the files of the target `ducklake`.
+        duckdb_extensions: the folder of this machine's extensions of DuckDB, for that target.
     """
 
     root: Path
@@ -54,6 +57,9 @@ class Workspace:
     warehouse: Path
     dagster_home: Path
     start: date
+    target: str | None
+    ducklake_data: str
+    duckdb_extensions: Path
 
     @classmethod
     def find(cls, environment: Mapping[str, str] = os.environ) -> "Workspace":
@@ -65,6 +71,7 @@ class Workspace:
         root = root_above(Path.cwd())
         state = Path(environment.get("HEADRACE_STATE") or root / ".headrace").absolute()
         lake = environment.get("HEADRACE_LAKE") or str(state / "lake")
+        data = environment.get("HEADRACE_DUCKLAKE_DATA") or str(state / "ducklake")
         start = environment.get("HEADRACE_START") or DEFAULT_START
         try:
             first_day = date.fromisoformat(start)
@@ -78,6 +85,11 @@ class Workspace:
             warehouse=Path(environment.get("HEADRACE_WAREHOUSE") or state / "warehouse.duckdb").absolute(),
             dagster_home=Path(environment.get("DAGSTER_HOME") or state / "dagster").absolute(),
             start=first_day,
+            target=environment.get("HEADRACE_TARGET") or None,
+            ducklake_data=data if "://" in data else str(Path(data).absolute()),
+            duckdb_extensions=Path(
+                environment.get("HEADRACE_DUCKDB_EXTENSIONS") or state / "duckdb_extensions"
+            ).absolute(),
         )
 
     @property
@@ -87,7 +99,12 @@ class Workspace:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that say these paths to a process."""
+        of_target = {
+            "HEADRACE_DUCKLAKE_DATA": self.ducklake_data,
+            "HEADRACE_DUCKDB_EXTENSIONS": str(self.duckdb_extensions),
+        }
         return {
+            **(of_target if self.target == "ducklake" else {}),
             "HEADRACE_START": self.start.isoformat(),
             "HEADRACE_EXPORTS": str(self.exports),
             "HEADRACE_LAKE": self.lake,

@@ -35,7 +35,7 @@ from dagster import (
 )
 from dagster_dbt import DbtProject
 
-from dagster_dbt_common.assets.group_build import duckdb_pool
+from dagster_dbt_common.assets.group_build import write_pool
 from dagster_dbt_common.assets.sources import freshness_of
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.engine.resource import DbtResource
@@ -91,7 +91,7 @@ def freshness_definitions(
         specs=list(specs.values()),
         can_subset=True,
         required_resource_keys={name},
-        pool=duckdb_pool(project, plan),
+        pool=write_pool(project, plan),
     )
     def freshness(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
         dbt: DbtResource = getattr(context.resources, name)

@@ -22,21 +22,35 @@ from dagster import (
 from dagster_dbt import DbtProject, dbt_assets
 
 from dagster_dbt_common.assets.column_lineage import ColumnLineages
+from dagster_dbt_common.assets.conflicts import retried_conflicts
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - the module evaluates its annotations
 from dagster_dbt_common.errors import config_error
 from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
 from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
 from dagster_dbt_common.partitions.window import Window, is_by_date
+from dagster_dbt_common.project.duckdb_file import is_ducklake
 
 _CODE_VERSION_TAG = "dagster/code_version"
 _SCHEMA = "dagster/column_schema"
 
 
-def duckdb_pool(project: DbtProject, plan: PartitionPlan) -> str | None:
-    """Return the pool of a project's runs. A DuckDB file has one writer: runs that meet wait for their turn."""
-    is_duckdb = plan.manifest["metadata"].get("adapter_type") == "duckdb"
-    return f"duckdb_{project.name}" if is_duckdb else None
+def write_pool(project: DbtProject, plan: PartitionPlan, group: str | None = None) -> str | None:
+    """Return the pool of runs that wait for one another, or None for those that need not.
+
+    A DuckDB file has one writer: a project has one pool. A DuckLake has many, but two that replace rows of one table
+    end in a conflict: each group has a pool. Other warehouses have locks of their own.
+
+    Args:
+        project: the prepared project.
+        plan: its partition plan.
+        group: the name of the group that is written; None where nothing is.
+    """
+    if plan.manifest["metadata"].get("adapter_type") != "duckdb":
+        return None
+    if not is_ducklake(project, plan.manifest):
+        return f"duckdb_{project.name}"
+    return f"ducklake_{project.name}_{group}" if group else None
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,7 @@ class GroupBuild:
     @property
     def pool(self) -> str | None:
         """Return the pool of its runs."""
-        return duckdb_pool(self.project, self.plan)
+        return write_pool(self.project, self.plan, self.group.name)
 
     def column_lineages(self, instance: DagsterInstance) -> ColumnLineages:
         """Return the column lineage of its models."""
@@ -98,11 +112,12 @@ class GroupBuild:
             read = read_up_to(context.instance)
             invocation = dbt.cli(arguments, context=context)
             lineages = self.column_lineages(context.instance)
-            for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
-                if window and not window.by_date:
-                    _refuse_date_of_hours(event, self.plan.manifest)
-                known = lineages.added_to(event, invocation)
-                yield _tagged(known, read) if isinstance(known, Output) else known
+            with retried_conflicts(context.op_execution_context):
+                for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
+                    if window and not window.by_date:
+                        _refuse_date_of_hours(event, self.plan.manifest)
+                    known = lineages.added_to(event, invocation)
+                    yield _tagged(known, read) if isinstance(known, Output) else known
             invocation.close()
 
         return build
@@ -137,12 +152,15 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
             unique_ids=sorted(build.group.assets | build.group.tests),
         )
         lineages = build.column_lineages(context.instance)
-        for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
-            known = lineages.added_to(event, invocation)
-            if isinstance(known, AssetMaterialization):
-                yield from _of_each_partition(build, known, keys, read)
-            else:
-                context.log_event(cast("Any", event))  # a check's evaluation is taken, and missing in the annotation
+        with retried_conflicts(context):
+            for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
+                known = lineages.added_to(event, invocation)
+                if isinstance(known, AssetMaterialization):
+                    yield from _of_each_partition(build, known, keys, read)
+                else:
+                    context.log_event(
+                        cast("Any", event)
+                    )  # a check's evaluation is taken, and missing in the annotation
         invocation.close()
 
     @job(name=f"{build.name}{FULL_REFRESH}", executor_def=in_process_executor)

@@ -1,4 +1,4 @@
-"""Which DuckDB file a dbt project writes, by its profile: two code locations cannot write one."""
+"""What a dbt project writes with DuckDB, by its profile: a file, with one writer, or a DuckLake, with many."""
 
 import os
 from collections.abc import Mapping
@@ -27,18 +27,40 @@ def duckdb_file(
         manifest: its manifest.
         environment: the variables that the profile reads.
     """
-    if manifest["metadata"].get("adapter_type") != "duckdb":
+    output = _output(project, manifest, environment)
+    try:
+        path = _rendered(output.get("path", ":memory:"), environment)
+    except (KeyError, TemplateError):
         return None
+    # Two names of one file are one file.
+    return None if path.startswith((":memory:", "md:")) else Path(os.path.realpath(project.project_dir / path))
+
+
+def is_ducklake(project: DbtProject, manifest: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a project writes a DuckLake: the attached database that its target names as its own.
+
+    Args:
+        project: the prepared project.
+        manifest: its manifest.
+        environment: the variables that the profile reads.
+    """
+    output = _output(project, manifest, environment)
+    attached = [each for each in output.get("attach") or () if each.get("alias") == output.get("database")]
+    return any(each.get("is_ducklake") or str(each.get("path", "")).startswith("ducklake:") for each in attached)
+
+
+def _output(project: DbtProject, manifest: Mapping[str, Any], environment: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the target's output in the profile; nothing where it is another adapter's, or not to be told."""
+    if manifest["metadata"].get("adapter_type") != "duckdb":
+        return {}
     try:
         config = yaml.safe_load((project.project_dir / "dbt_project.yml").read_text(encoding="utf-8"))
         profiles = yaml.safe_load((Path(project.profiles_dir) / "profiles.yml").read_text(encoding="utf-8"))
         profile = profiles[project.profile or config["profile"]]
         target = project.target or _rendered(profile.get("target", "default"), environment)
-        path = _rendered(profile["outputs"][target].get("path", ":memory:"), environment)
-    except (AttributeError, KeyError, OSError, TypeError, TemplateError, yaml.YAMLError):
-        return None
-    # Two names of one file are one file.
-    return None if path.startswith((":memory:", "md:")) else Path(os.path.realpath(project.project_dir / path))
+        return dict(profile["outputs"][target])
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, TemplateError, yaml.YAMLError):
+        return {}
 
 
 def _rendered(text: object, environment: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ _COMMANDS = {
     "dbt": ("headrace.dbt_ci.command", "dbt"),
     "demo-data": ("headrace.demo.command", "demo_data"),
     "doctor": ("headrace.doctor.command", "doctor"),
+    "engine": ("headrace.engine.command", "engine"),
     "init": ("headrace.local_dagster.init", "init"),
     "new": ("headrace.new.command", "new"),
     "release": ("headrace.releases.command", "release"),

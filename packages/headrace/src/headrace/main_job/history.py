@@ -62,10 +62,13 @@ class RecordedHistory:
         return dict(self._instance.get_latest_storage_id_by_partition(node.key, kind).items())
 
     def _has_table(self, node: AssetNode) -> bool:
-        """Return whether an asset's table or view still exists, as far as this machine can see: tables are dropped."""
-        if "duckdb" not in node.kinds and node.duckdb_file is None:
+        """Return whether an asset's table or view still exists, as far as this machine can see: tables are dropped.
+
+        What is in no DuckDB file, or in one that the profile does not name by environment variables, is there.
+        """
+        if node.duckdb_file is None:
             return True
-        file = Path(node.duckdb_file) if node.duckdb_file else self._workspace.warehouse
+        file = Path(node.duckdb_file)
         if not file.is_file():
             return False
         database, _, table = (node.table or "").lower().partition(".")

@@ -1,0 +1,161 @@
+"""The target `ducklake`: the same rows as in a DuckDB file, and many writers at once, of two hosts if need be."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.conftest import OpenShop, RunPostgres, Shop
+
+pytestmark = [pytest.mark.slow("builds a shop in a DuckLake and in a file, and both at once"), pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+DAYS = ("2024-01-30", "2024-01-31")
+DAILY = ("order_items", "orders", "customer_days")
+# What says when a snapshot was taken.
+OF_THE_CLOCK = "columns(c -> c not in ('dbt_scd_id', 'dbt_updated_at', 'dbt_valid_from', 'dbt_valid_to'))"
+RUNS_OF_A_HOST = 4
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A shop whose warehouse is a DuckLake.
+
+    Args:
+        shop: the shop.
+        catalog: the database of the catalog, as libpq has it.
+    """
+
+    shop: Shop
+    catalog: str
+
+    @contextmanager
+    def connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Connect to a database in memory, with the lake attached."""
+        folder = str(self.shop.folder / "state/duckdb_extensions")
+        with duckdb.connect(config={"extension_directory": folder}) as connection:
+            for extension in ("ducklake", "postgres_scanner"):
+                connection.load_extension(extension)
+            connection.execute(f"attach 'ducklake:postgres:{self.catalog}' as lake (read_only)")
+            yield connection
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory, run_postgres: RunPostgres, open_shop: OpenShop) -> Iterator[Lake]:
+    """Build two days into a DuckLake that one command has made."""
+    top = Path(tempfile.mkdtemp(prefix="hr-"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    catalog = f"host={top}/pg port={port} dbname=postgres user=postgres"
+    shop = open_shop(tmp_path_factory.mktemp("ducklake") / "shop", DAYS[0])
+    shop = replace(shop, more={"HEADRACE_TARGET": "ducklake", "HEADRACE_DUCKLAKE_CATALOG": catalog})
+    shop.demo_data("--from", DAYS[0], "--to", DAYS[1], "--orders-per-day", "60")
+    try:
+        with run_postgres(top / "pg", port):
+            yield Lake(shop, catalog)
+    finally:
+        shutil.rmtree(top)
+
+
+def contents(connection: duckdb.DuckDBPyConnection, database: str) -> Mapping[str, tuple[Any, Any]]:
+    """Return names and types of the columns, and the rows, of each table of a database."""
+    found = {}
+    tables = "select table_name from duckdb_tables() where database_name = ? and schema_name = 'main'"
+    for (name,) in connection.execute(tables, [database]).fetchall():
+        columns = connection.execute(f"describe select {OF_THE_CLOCK} from {database}.main.{name}").fetchall()
+        rows = connection.execute(f"select {OF_THE_CLOCK} from {database}.main.{name} order by all").fetchall()
+        found[name] = ([column[:2] for column in columns], rows)
+    return found
+
+
+def test_several_make_it_at_once_and_again(lake: Lake) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(lake.shop.call, "engine", "init", "ducklake") for _ in range(4)]
+        done = [call.result() for call in calls]
+    assert {one.returncode for one in done} == {0}, [one.stderr for one in done]
+    assert "password" not in done[0].stdout
+    assert lake.shop.call("engine", "init", "ducklake", "--schema", "main", "--schema", "finance").returncode == 0
+    with lake.connected() as connection:
+        schemas = "select schema_name from duckdb_schemas() where database_name = 'lake'"
+        assert {"main", "finance"} <= {name for (name,) in connection.execute(schemas).fetchall()}
+
+
+def test_what_does_not_fit_is_refused_in_a_line(lake: Lake, tmp_path: Path) -> None:
+    for more, said in (
+        ({"HEADRACE_DUCKLAKE_CATALOG": ""}, "HEADRACE_DUCKLAKE_CATALOG is not set"),
+        ({"HEADRACE_DUCKLAKE_CATALOG": "host=/nowhere password=hidden"}, "ducklake at host=/nowhere: "),
+        ({"HEADRACE_DUCKLAKE_DATA": str(tmp_path)}, "does not match existing data path in the catalog"),
+    ):
+        failed = replace(lake.shop, more={**lake.shop.more, **more}).call("engine", "init", "ducklake")
+        assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
+        assert said in failed.stderr
+
+
+def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake, tmp_path: Path, open_shop: OpenShop) -> None:
+    built = lake.shop.run()
+    assert lake.shop.run() == {}, "everything is fresh"
+    file = open_shop(tmp_path / "file", DAYS[0])
+    shutil.copytree(lake.shop.exports, file.exports)
+    assert {key: asset["partitions"] for key, asset in file.run().items()} == {
+        key: asset["partitions"] for key, asset in built.items()
+    }
+    with lake.connected() as connection, duckdb.connect(file.warehouse, read_only=True) as other:
+        ours, theirs = contents(connection, "lake"), contents(other, "warehouse")
+    assert set(ours) == set(theirs) >= {*DAILY, "store_hours", "customers"}
+    for name, content in theirs.items():
+        assert ours[name] == content, name
+    assert not lake.shop.warehouse.exists()
+
+
+def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> None:
+    """Each has a Dagster of its own, whose pools the other does not see: what meets is a conflict, and is run again."""
+    with lake.connected() as connection:
+        before = contents(connection, "lake")
+    hosts = [_host(lake.shop, tmp_path / name) for name in ("one", "other")]
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        calls = [pool.submit(_build, host, seed) for seed, host in enumerate(hosts)]
+        done = [one for call in calls for one in call.result()]
+    assert [one.stderr[-3000:] for one in done if one.returncode] == []
+    with lake.connected() as connection:
+        after = contents(connection, "lake")
+    for name in DAILY:
+        assert after[name] == before[name], name
+
+
+def _host(shop: Shop, home: Path) -> Mapping[str, str]:
+    """Return the environment of another Dagster instance that writes the shop's warehouse."""
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    names = ("HEADRACE_DUCKLAKE_DATA", "HEADRACE_DUCKDB_EXTENSIONS", "HEADRACE_LAKE", "HEADRACE_WAREHOUSE")
+    said = dict(
+        line.removeprefix("export ").split("=", 1) for line in shop.call("init").stdout.splitlines() if "=" in line
+    )
+    return {**shop.environment, **{name: said[name] for name in names}, "DAGSTER_HOME": str(home)}
+
+
+def _build(host: Mapping[str, str], seed: int) -> Sequence[subprocess.CompletedProcess[str]]:
+    """Build days in a random order, each in a run of its own."""
+    chosen = random.Random(seed)  # noqa: S311 - no secret
+    done = []
+    for _ in range(RUNS_OF_A_HOST):
+        command = [BIN / "dg", "launch", "--assets", ",".join(DAILY), "--partition", chosen.choice(DAYS)]
+        folder = ROOT / "projects/analytics"
+        done.append(subprocess.run(command, check=False, cwd=folder, env=host, capture_output=True, text=True))
+    return done
