@@ -129,7 +129,7 @@ def test_a_full_disk_is_refused(deployed: Host) -> None:
         shutil.rmtree(kept)
 
 
-KILLS = 20 if os.environ.get("HEADRACE_THOROUGH") else 3
+KILLS = 20 if os.environ.get("HEADRACE_THOROUGH") else 2
 
 
 @pytest.mark.timeout(600)
