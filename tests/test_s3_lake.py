@@ -24,7 +24,7 @@ DAY = "2024-01-31"
 @pytest.fixture
 def store() -> Iterator[Mapping[str, str]]:
     """Return the variables of an object store with a bucket `lake`."""
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     _, port = server.get_host_and_port()
     url = f"http://127.0.0.1:{port}"

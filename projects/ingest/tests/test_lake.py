@@ -8,8 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import duckdb
-import fsspec  # type: ignore[import-untyped]  # fsspec ships no types
 import pytest
 
 from ingest.lake import FolderLake, open_lake
@@ -112,18 +110,6 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
 def assert_whole(data: bytes) -> None:
     assert len(data) == 8192 * 64
     assert data == data[:1] * len(data)
-
-
-def test_an_object_store_gets_whole_files_that_duckdb_reads(connection: duckdb.DuckDBPyConnection) -> None:
-    lake = open_lake("memory://lake-of-test")
-    assert lake.location(NAME) == f"memory://lake-of-test/{NAME}"
-    for value in (1, 2):
-        rows = connection.sql("select $value as n", params={"value": value})
-        size = lake.replace(NAME, lambda path, rows=rows: rows.write_parquet(str(path)))  # type: ignore[misc]
-    files = fsspec.filesystem("memory")
-    assert files.size(f"/lake-of-test/{NAME}") == size
-    lake.connect(connection)
-    assert connection.read_parquet(lake.location(NAME), hive_partitioning=False).fetchall() == [(2,)]
 
 
 def test_a_file_url_is_a_folder(tmp_path: Path) -> None:

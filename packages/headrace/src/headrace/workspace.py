@@ -41,7 +41,7 @@ class Workspace:
         root: the folder of `workspace.yaml`.
         locations: the code locations of `workspace.yaml`, by their names.
         exports: the folder of the source's export files.
-        lake: the lake's folder or fsspec URL.
+        lake: the lake's folder or URL.
         warehouse: the DuckDB file of the analytics location.
         dagster_home: the folder of the Dagster instance.
         start: the first day (UTC) of all partitions.

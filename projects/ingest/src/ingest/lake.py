@@ -6,16 +6,17 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import duckdb
-from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # fsspec ships no types
 
 from ingest.settings import SettingError
 
 # Their stores show an object when its upload is complete, and until then the one before it.
-OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "az", "abfs", "abfss"})
+
 
 Write = Callable[[Path], None]
 
@@ -34,7 +35,7 @@ class Lake(Protocol):
 
 
 def open_lake(url: str) -> Lake:
-    """Return the lake at a folder or an fsspec URL.
+    """Return the lake at a folder or the URL of an object store.
 
     Raises `SettingError` for a URL whose files could be seen half written.
     """
@@ -76,34 +77,78 @@ class FolderLake:
 
 
 class ObjectLake:
-    """A lake in an object store: a file is made locally and put in one operation."""
+    """A lake in an object store: a file is made locally and put as one object, in parts if it is large.
 
-    def __init__(self, url: str) -> None:
+    The library is obstore: with s3fs, a put into an endpoint that hangs never returned. Credentials are those of the
+    store's own variables, such as `AWS_ACCESS_KEY_ID`, or of the machine.
+
+    Args:
+        url: the bucket, and a folder in it.
+        request_seconds: how long one request may take.
+        retry_seconds: how long a request that is refused, cut or unanswered is made again; the last one may take
+            `request_seconds` more.
+    """
+
+    def __init__(self, url: str, *, request_seconds: float = 30, retry_seconds: float = 60) -> None:
         try:
-            self._files, self._root = url_to_fs(url)
+            from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
+            from obstore.store import from_url  # noqa: PLC0415
         except ImportError as error:
-            raise SettingError(f"HEADRACE_LAKE: {url!r} needs a package that is missing: {error}") from error
+            raise SettingError(f"HEADRACE_LAKE: {url!r} needs a package that is missing: install ingest[s3]") from error
         self._url = url.rstrip("/")
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        self._options: dict[str, Any] = {
+            "client_options": {
+                "timeout": timedelta(seconds=request_seconds),
+                "connect_timeout": timedelta(seconds=min(5, request_seconds)),
+                "allow_http": endpoint.startswith("http://"),
+            },
+            "retry_config": {
+                "max_retries": 10,
+                "retry_timeout": timedelta(seconds=retry_seconds),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=5),
+                    "base": 2,
+                },
+            },
+        }
+        try:
+            self._store = from_url(self._url, **self._options)
+        except BaseError as error:
+            raise SettingError(f"HEADRACE_LAKE: {url!r}: {_first_line(error)}") from error
 
     def location(self, name: str) -> str:
         """Return the URL of `name`."""
         return f"{self._url}/{name}"
 
     def replace(self, name: str, write: Write) -> int:
-        """Replace `name`. Raises `OSError`."""
+        """Replace `name`. Raises `OSError`, also where the store does not answer in time."""
+        import obstore  # noqa: PLC0415
+        from obstore.exceptions import BaseError  # noqa: PLC0415
+
         with tempfile.TemporaryDirectory(prefix="ingest-") as folder:
             path = Path(folder) / "data"
             write(path)
             try:
-                self._files.put_file(str(path), f"{self._root.rstrip('/')}/{name}")
-            except Exception as error:
-                # Each store raises what its client library raises, such as botocore's own errors.
-                raise OSError(f"{self.location(name)}: {error}") from error
+                obstore.put(self._store, name, path)
+            except FileNotFoundError as error:
+                raise OSError(f"{self.location(name)}: there is no such bucket") from error
+            except BaseError as error:
+                raise OSError(f"{self.location(name)}: {_first_line(error)}") from error
             return path.stat().st_size
 
     def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Register the store's fsspec file system."""
-        connection.register_filesystem(self._files)
+        """Register the store as a file system of fsspec."""
+        from obstore.fsspec import FsspecStore  # noqa: PLC0415
+
+        protocol: Any = self._url.partition("://")[0]  # one of `OBJECT_STORES`
+        connection.register_filesystem(FsspecStore(protocol, **self._options))
+
+
+def _first_line(error: Exception) -> str:
+    """Return what an error of obstore's says; below it is how Rust shows its source."""
+    return str(error).strip().partition("\n")[0].partition("<?xml")[0].rstrip(" :")
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def exports(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def lake(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the lake's folder (absolute) or fsspec URL, from `HEADRACE_LAKE`.
+    """Return the lake's folder (absolute) or URL, from `HEADRACE_LAKE`.
 
     Raises `SettingError` where it is unset outside a workspace.
     """
