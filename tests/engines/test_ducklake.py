@@ -46,11 +46,14 @@ class Lake:
     shop: Shop
     catalog: str
 
+    @property
+    def extensions(self) -> str:
+        return str(self.shop.folder / "state/duckdb_extensions")
+
     @contextmanager
     def connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Connect to a database in memory, with the lake attached."""
-        folder = str(self.shop.folder / "state/duckdb_extensions")
-        with duckdb.connect(config={"extension_directory": folder}) as connection:
+        with duckdb.connect(config={"extension_directory": self.extensions}) as connection:
             for extension in ("ducklake", "postgres_scanner"):
                 connection.load_extension(extension)
             connection.execute(f"attach 'ducklake:postgres:{self.catalog}' as lake (read_only)")
@@ -138,6 +141,50 @@ def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> No
         after = contents(connection, "lake")
     for name in DAILY:
         assert after[name] == before[name], name
+
+
+def test_its_upkeep_leaves_the_rows_and_fewer_files(lake: Lake, tmp_path: Path) -> None:
+    """A microbatch leaves a file a day, a build a snapshot: the first are merged, the second go with their time."""
+    host = _host(lake.shop, tmp_path / "upkeep")
+    command = [BIN / "dg", "launch", "--job", "dbt_analytics__maintenance"]
+
+    def keep_up() -> None:
+        folder = ROOT / "projects/analytics"
+        done = subprocess.run(command, check=False, cwd=folder, env=host, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    with lake.connected() as connection:
+        before, files = contents(connection, "lake"), _files_of(connection, "customer_days")
+        (snapshots,) = connection.execute("select count(*) from ducklake_snapshots('lake')").fetchall()
+    assert files > 1
+    keep_up()
+    with lake.connected() as connection:
+        assert _files_of(connection, "customer_days") == 1
+        assert connection.execute("select count(*) from ducklake_snapshots('lake')").fetchall() > [snapshots]
+    stored = {*Path(lake.shop.folder, "state/ducklake").rglob("*.parquet")}
+    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
+        connection.load_extension("postgres_scanner")
+        connection.execute(f"attach '{lake.catalog}' as catalog (type postgres)")
+        for table, column in (("snapshot", "snapshot_time"), ("files_scheduled_for_deletion", "schedule_start")):
+            connection.execute(f"update catalog.public.ducklake_{table} set {column} = {column} - interval '8 days'")
+    keep_up()
+    # What was scheduled for removal just now goes when it is a week old.
+    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
+        connection.load_extension("postgres_scanner")
+        connection.execute(f"attach '{lake.catalog}' as catalog (type postgres)")
+        scheduled = "catalog.public.ducklake_files_scheduled_for_deletion"
+        connection.execute(f"update {scheduled} set schedule_start = schedule_start - interval '8 days'")
+    keep_up()
+    with lake.connected() as connection:
+        assert contents(connection, "lake") == before
+        assert connection.execute("select count(*) from ducklake_snapshots('lake')").fetchall() < [snapshots]
+    assert {*Path(lake.shop.folder, "state/ducklake").rglob("*.parquet")} < stored
+
+
+def _files_of(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    found = "select file_count from ducklake_table_info('lake') where table_name = ?"
+    ((files,),) = connection.execute(found, [table]).fetchall()
+    return int(files)
 
 
 def _host(shop: Shop, home: Path) -> Mapping[str, str]:

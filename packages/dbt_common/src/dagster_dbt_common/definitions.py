@@ -10,6 +10,7 @@ from dagster_dbt.dbt_manifest import validate_manifest
 from dagster_dbt_common.assets.all_rows import all_rows_definitions
 from dagster_dbt_common.assets.freshness import freshness_definitions
 from dagster_dbt_common.assets.group_build import GroupBuild, full_refresh_job
+from dagster_dbt_common.assets.maintenance import maintenance_definitions
 from dagster_dbt_common.assets.sources import source_specs
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.automation.sensors import automation_sensors
@@ -17,7 +18,7 @@ from dagster_dbt_common.engine.resource import DbtResourceOfRuns
 from dagster_dbt_common.partitions.groups import plan_partitions
 from dagster_dbt_common.project.code_version import project_variables
 from dagster_dbt_common.project.collector import long_lived_objects
-from dagster_dbt_common.project.duckdb_file import DUCKDB_FILE, duckdb_file
+from dagster_dbt_common.project.duckdb_file import DUCKDB_FILE, duckdb_file, is_ducklake
 from dagster_dbt_common.project.prepared import prepared_project
 
 
@@ -38,7 +39,8 @@ def dbt_definitions(
     Models, seeds and snapshots without partitions are one `@dbt_assets`, and each distinct partitions definition is
     another. A run of partitions is one `dbt build` over their window: as the variables `min_date` and `max_date`, and
     for microbatch models as dbt's event-time flags. Each group has a job `<group>__full_refresh`. A run of partitions
-    tests its own window; the job `<name>__all_rows` tests all rows.
+    tests its own window; the job `<name>__all_rows` tests all rows. Of a DuckLake, `<name>__maintenance` removes each
+    day what nobody reads any more.
 
     Args:
         project_dir: the folder of `dbt_project.yml`.
@@ -96,4 +98,5 @@ def dbt_definitions(
             defs,
             freshness_definitions(project, plan, translator, name=prefix),
             all_rows_definitions(prefix, builds, test_all_rows),
+            maintenance_definitions(prefix) if is_ducklake(project, plan.manifest) else Definitions(),
         )
