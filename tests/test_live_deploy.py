@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow("builds four releases, installs them beside Postgres, and waits for runs of a minute"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1800),
 ]
 
 ROOT = Path(__file__).parents[1]
@@ -180,7 +180,7 @@ def host(run_postgres: "RunPostgres") -> Iterator[Host]:
             yield host
         finally:
             supervisor.send_signal(signal.SIGTERM)
-            supervisor.wait(180)
+            supervisor.wait(600)
     shutil.rmtree(top)
 
 
