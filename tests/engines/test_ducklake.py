@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ DAYS = ("2024-01-30", "2024-01-31")
 DAILY = ("order_items", "orders", "customer_days")
 # What says when a snapshot was taken.
 OF_THE_CLOCK = "columns(c -> c not in ('dbt_scd_id', 'dbt_updated_at', 'dbt_valid_from', 'dbt_valid_to'))"
+OF_DAY = f"select count(*) from lake.main.orders where ordered_at::date = '{DAYS[1]}'"
 RUNS_OF_A_HOST = 20 if os.environ.get("HEADRACE_THOROUGH") else 3
 
 
@@ -57,6 +59,15 @@ class Lake:
             for extension in ("ducklake", "postgres_scanner"):
                 connection.load_extension(extension)
             connection.execute(f"attach 'ducklake:postgres:{self.catalog}' as lake (read_only)")
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Connect to a database in memory, with the lake attached to be written."""
+        with duckdb.connect(config={"extension_directory": self.extensions}) as connection:
+            for extension in ("ducklake", "postgres_scanner"):
+                connection.load_extension(extension)
+            connection.execute(f"attach 'ducklake:postgres:{self.catalog}' as lake")
             yield connection
 
 
@@ -89,6 +100,13 @@ def contents(connection: duckdb.DuckDBPyConnection, database: str) -> Mapping[st
     return found
 
 
+def test_a_run_before_it_is_made_is_a_line(lake: Lake) -> None:
+    failed = lake.shop.call("run")
+    assert failed.returncode == 2
+    assert "headrace engine init ducklake" in failed.stderr.splitlines()[-1]
+    assert not lake.shop.lake.exists(), "nothing was loaded"
+
+
 def test_several_make_it_at_once_and_again(lake: Lake) -> None:
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(lake.shop.call, "engine", "init", "ducklake") for _ in range(4)]
@@ -104,28 +122,47 @@ def test_several_make_it_at_once_and_again(lake: Lake) -> None:
 def test_what_does_not_fit_is_refused_in_a_line(lake: Lake, tmp_path: Path) -> None:
     for more, said in (
         ({"HEADRACE_DUCKLAKE_CATALOG": ""}, "HEADRACE_DUCKLAKE_CATALOG is not set"),
-        ({"HEADRACE_DUCKLAKE_CATALOG": "host=/nowhere password=hidden"}, "ducklake at host=/nowhere: "),
+        ({"HEADRACE_DUCKLAKE_CATALOG": "host=/nowhere password=hidden"}, "a password into PGPASSWORD"),
+        ({"HEADRACE_DUCKLAKE_CATALOG": "postgresql://me:hidden@host/db"}, "a password into PGPASSWORD"),
+        ({"HEADRACE_DUCKLAKE_CATALOG": "host=/nowhere dbname=lake"}, "ducklake at host=/nowhere dbname=lake: "),
         ({"HEADRACE_DUCKLAKE_DATA": str(tmp_path)}, "does not match existing data path in the catalog"),
+        ({"HEADRACE_DUCKLAKE_DATA": "s3://bucket/lake"}, "an object store is not supported yet"),
     ):
         failed = replace(lake.shop, more={**lake.shop.more, **more}).call("engine", "init", "ducklake")
         assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
         assert said in failed.stderr
+        assert "hidden" not in failed.stdout + failed.stderr
 
 
-def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake, tmp_path: Path, open_shop: OpenShop) -> None:
+def test_another_catalog_has_a_folder_of_its_own(lake: Lake) -> None:
+    """Each would take the files of the other for its own, which nobody reads any more."""
+    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
+        connection.load_extension("postgres_scanner")
+        connection.execute(f"attach '{lake.catalog}' as catalog (type postgres)")
+        connection.execute("call postgres_execute('catalog', 'create database other', use_transaction => false)")
+    (lake.shop.folder / "state/ducklake/main").mkdir(exist_ok=True)
+    other = {**lake.shop.more, "HEADRACE_DUCKLAKE_CATALOG": lake.catalog.replace("dbname=postgres", "dbname=other")}
+    failed = replace(lake.shop, more=other).call("engine", "init", "ducklake")
+    assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
+    assert "it holds files, and the catalog is new" in failed.stderr
+
+
+def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
+    """The same state builds into a file first: what is in the file is not in the lake."""
+    file = replace(lake.shop, more={})
+    in_file = file.run()
     built = lake.shop.run()
+    assert {key for key in in_file if not key.startswith("raw/")} == set(built)
+    assert all(asset["partitions"] == in_file[key]["partitions"] for key, asset in built.items())
     assert lake.shop.run() == {}, "everything is fresh"
-    file = open_shop(tmp_path / "file", DAYS[0])
-    shutil.copytree(lake.shop.exports, file.exports)
-    assert {key: asset["partitions"] for key, asset in file.run().items()} == {
-        key: asset["partitions"] for key, asset in built.items()
-    }
+    with lake.writing() as connection:
+        connection.execute("drop table lake.main.locations")
+    assert "locations" in lake.shop.run()
     with lake.connected() as connection, duckdb.connect(file.warehouse, read_only=True) as other:
         ours, theirs = contents(connection, "lake"), contents(other, "warehouse")
     assert set(ours) == set(theirs) >= {*DAILY, "store_hours", "customers"}
     for name, content in theirs.items():
         assert ours[name] == content, name
-    assert not lake.shop.warehouse.exists()
 
 
 def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> None:
@@ -143,10 +180,52 @@ def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> No
         assert after[name] == before[name], name
 
 
+def test_the_first_load_of_a_day_by_two_at_once_is_there_once(lake: Lake, tmp_path: Path) -> None:
+    """No row is deleted, so that by DuckLake alone both would commit: what both change is the table itself.
+
+    The other host commits while dbt is at work, which its SQL waits for: a query of a table that takes its time.
+    """
+    with lake.writing() as connection:
+        connection.execute(f"delete from lake.main.orders where ordered_at::date = '{DAYS[1]}'")
+    with lake.connected() as connection:
+        assert connection.execute(OF_DAY).fetchall() == [(0,)]
+    hosts = [_host(lake.shop, tmp_path / name) for name in ("first", "second")]
+    command = [str(BIN / "dg"), "launch", "--assets", "orders", "--partition", DAYS[1]]
+    folder = ROOT / "projects/analytics"
+    with lake.writing() as held:
+        # Commits wait: both have read, deleted and inserted before either of them is there.
+        held.execute(f"attach '{lake.catalog}' as catalog (type postgres)")
+        held.execute("begin")
+        held.execute("call postgres_execute('catalog', 'lock table ducklake_snapshot in share mode')")
+        runs = [
+            subprocess.Popen(command, cwd=folder, env=host, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for host in hosts
+        ]
+        _await_waiting(lake, 2)
+        held.execute("commit")
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sum(text.count("STEP_UP_FOR_RETRY") for text in said) >= 1, "they have met"
+    with lake.connected() as connection:
+        twice = "select count(*) - count(distinct order_id) from lake.main.orders"
+        assert connection.execute(twice).fetchall() == [(0,)]
+        assert connection.execute(OF_DAY).fetchall() != [(0,)]
+
+
+def _await_waiting(lake: Lake, number: int) -> None:
+    """Wait until so many sessions of the catalog wait for a lock."""
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
+        connection.load_extension("postgres_scanner")
+        connection.execute(f"attach '{lake.catalog}' as catalog (type postgres, read_only)")
+        while connection.execute("from postgres_query('catalog', ?)", [waiting]).fetchall() < [(number,)]:
+            time.sleep(0.2)
+
+
 def test_its_upkeep_leaves_the_rows_and_fewer_files(lake: Lake, tmp_path: Path) -> None:
     """A microbatch leaves a file a day, a build a snapshot: the first are merged, the second go with their time."""
     host = _host(lake.shop, tmp_path / "upkeep")
-    command = [BIN / "dg", "launch", "--job", "dbt_analytics__maintenance"]
+    command = [str(BIN / "dg"), "launch", "--job", "dbt_analytics__maintenance"]
 
     def keep_up() -> None:
         folder = ROOT / "projects/analytics"
@@ -203,7 +282,7 @@ def _build(host: Mapping[str, str], seed: int) -> Sequence[subprocess.CompletedP
     chosen = random.Random(seed)  # noqa: S311 - no secret
     done = []
     for _ in range(RUNS_OF_A_HOST):
-        command = [BIN / "dg", "launch", "--assets", ",".join(DAILY), "--partition", chosen.choice(DAYS)]
+        command = [str(BIN / "dg"), "launch", "--assets", ",".join(DAILY), "--partition", chosen.choice(DAYS)]
         folder = ROOT / "projects/analytics"
         done.append(subprocess.run(command, check=False, cwd=folder, env=host, capture_output=True, text=True))
     return done

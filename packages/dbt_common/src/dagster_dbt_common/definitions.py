@@ -33,14 +33,14 @@ def dbt_definitions(
     dbt_flags: Sequence[str] = (),
     partitions_per_run: int | None = None,
     test_all_rows: str | None = None,
+    ducklake_keep_days: int | None = None,
 ) -> Definitions:
     """Return the assets, checks, jobs and resource of a dbt project, partitioned by the project's own config.
 
     Models, seeds and snapshots without partitions are one `@dbt_assets`, and each distinct partitions definition is
     another. A run of partitions is one `dbt build` over their window: as the variables `min_date` and `max_date`, and
     for microbatch models as dbt's event-time flags. Each group has a job `<group>__full_refresh`. A run of partitions
-    tests its own window; the job `<name>__all_rows` tests all rows. Of a DuckLake, `<name>__maintenance` removes each
-    day what nobody reads any more.
+    tests its own window; the job `<name>__all_rows` tests all rows.
 
     Args:
         project_dir: the folder of `dbt_project.yml`.
@@ -58,6 +58,9 @@ def dbt_definitions(
             the first one needs a number of its own, more than it has partitions: Dagster 1.13 puts assets of two
             locations into one run where their partitions and their backfill policies are equal, and cannot launch it.
         test_all_rows: a cron schedule in UTC on which that job runs; by default it runs when somebody runs it.
+        ducklake_keep_days: where the target is a DuckLake, a job `<name>__maintenance` merges its small files each day,
+            and removes what is older than so many days; one of the projects that write there should have it. None for
+            no such job.
 
     Raises:
         DbtConfigError: the project cannot be parsed, or a model's partition or automation config cannot be run.
@@ -98,5 +101,7 @@ def dbt_definitions(
             defs,
             freshness_definitions(project, plan, translator, name=prefix),
             all_rows_definitions(prefix, builds, test_all_rows),
-            maintenance_definitions(prefix) if is_ducklake(project, plan.manifest) else Definitions(),
+            maintenance_definitions(prefix, ducklake_keep_days)
+            if ducklake_keep_days and is_ducklake(project, plan.manifest)
+            else Definitions(),
         )

@@ -40,16 +40,25 @@ def test_what_no_conflict_says(message: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("said", "attempts"), [(LOST, 3), ("Conversion Error: a lot", 1)])
+@pytest.mark.parametrize(
+    ("said", "several_writers", "attempts"), [(LOST, True, 3), ("Conversion Error: a lot", True, 1), (LOST, False, 1)]
+)
 @pytest.mark.parametrize("full_refresh", [False, True])
-def test_a_step_that_lost_is_run_again(tmp_path: Path, said: str, attempts: int, *, full_refresh: bool) -> None:
-    """Each attempt leaves a file, by which the model sees how many there were; the third one wins."""
+def test_a_step_that_lost_is_run_again(
+    tmp_path: Path, said: str, attempts: int, *, several_writers: bool, full_refresh: bool
+) -> None:
+    """Each attempt leaves a file, by which the model sees how many there were; the third one wins.
+
+    A DuckDB file that the profile calls a DuckLake stands for one: what fails is the model's own SQL.
+    """
     (tmp_path / "attempts").mkdir()
     (tmp_path / "models").mkdir()
     warehouse = tmp_path / "warehouse.duckdb"
+    lake = f"path: ':memory:', database: lake, attach: [{{path: '{warehouse}', alias: lake, is_ducklake: true}}]"
+    output = lake if several_writers else f"path: '{warehouse}'"
     files = {
         "dbt_project.yml": f"{{name: shop, profile: shop, macro-paths: ['{MACROS_DIR}']}}",
-        "profiles.yml": f"shop: {{target: duckdb, outputs: {{duckdb: {{type: duckdb, path: '{warehouse}'}}}}}}",
+        "profiles.yml": f"shop: {{target: duckdb, outputs: {{duckdb: {{type: duckdb, {output}}}}}}}",
         "models/before.sql": "{{ config(materialized='table') }} select 1 as a",
         "models/lost.sql": f"""
             {{{{ config(

@@ -63,6 +63,9 @@ def test_another_warehouse_has_no_file(tmp_path: Path) -> None:
         ("{path: \"{{ env_var('LAKE') }}\", alias: lake, is_ducklake: true}", True),
         ("{path: 'ducklake:postgres:dbname=other', alias: other}", False),
         ("{path: /srv/lake.duckdb, alias: lake}", False),
+        ("{path: 'ducklake:sqlite:lake.db'}", False),
+        ("'ducklake:sqlite:lake.db'", False),
+        ("{path: 'DuckLake:sqlite:lake.db', alias: \"{{ 'la' ~ 'ke' }}\"}", True),
     ],
 )
 def test_a_ducklake_is_the_attached_database_that_is_written(tmp_path: Path, attached: str, *, is_one: bool) -> None:
@@ -76,3 +79,18 @@ def test_a_ducklake_is_the_attached_database_that_is_written(tmp_path: Path, att
 def test_a_file_is_no_ducklake(tmp_path: Path) -> None:
     assert not is_ducklake(project(tmp_path, "/w.duckdb"), DUCKDB, {})
     assert not is_ducklake(project(tmp_path, "/w.duckdb"), {"metadata": {"adapter_type": "postgres"}}, {})
+
+
+def test_without_a_database_of_its_own_it_is_a_file_whatever_is_attached(tmp_path: Path) -> None:
+    made = project(tmp_path, "/w.duckdb")
+    (tmp_path / "profiles.yml").write_text(
+        "shop: {target: dev, outputs: {dev: {type: duckdb, path: /w.duckdb, attach: [{path: 'ducklake:x'}]}}}\n"
+    )
+    assert not is_ducklake(made, DUCKDB, {})
+    assert duckdb_file(made, DUCKDB, {}) == Path("/w.duckdb")
+
+
+def test_a_ducklake_may_be_the_path_itself(tmp_path: Path) -> None:
+    made = project(tmp_path, "ducklake:sqlite:lake.db")
+    assert is_ducklake(made, DUCKDB, {})
+    assert duckdb_file(made, DUCKDB, {}) is None

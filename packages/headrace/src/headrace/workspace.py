@@ -45,8 +45,8 @@ class Workspace:
         warehouse: the DuckDB file of the analytics location.
         dagster_home: the folder of the Dagster instance.
         start: the first day (UTC) of all partitions.
-        target: the target of dbt that `HEADRACE_TARGET` names; None for the profile's own.
-        ducklake_data: the folder or URL of the files of the target `ducklake`.
+        target: the target of dbt that `HEADRACE_TARGET` or dbt's `DBT_TARGET` names; None for the profile's own.
+        ducklake_data: the folder of the files of the target `ducklake`.
         duckdb_extensions: the folder of this machine's extensions of DuckDB, for that target.
     """
 
@@ -85,7 +85,7 @@ class Workspace:
             warehouse=Path(environment.get("HEADRACE_WAREHOUSE") or state / "warehouse.duckdb").absolute(),
             dagster_home=Path(environment.get("DAGSTER_HOME") or state / "dagster").absolute(),
             start=first_day,
-            target=environment.get("HEADRACE_TARGET") or None,
+            target=environment.get("HEADRACE_TARGET") or environment.get("DBT_TARGET") or None,
             ducklake_data=data if "://" in data else str(Path(data).absolute()),
             duckdb_extensions=Path(
                 environment.get("HEADRACE_DUCKDB_EXTENSIONS") or state / "duckdb_extensions"

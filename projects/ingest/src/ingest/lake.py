@@ -131,7 +131,8 @@ class ObjectLake:
             path = Path(folder) / "data"
             write(path)
             try:
-                obstore.put(self._store, name, path)
+                # Few parts at once: each has to be there within the time of a request.
+                obstore.put(self._store, name, path, max_concurrency=2)
             except FileNotFoundError as error:
                 raise OSError(f"{self.location(name)}: there is no such bucket") from error
             except BaseError as error:

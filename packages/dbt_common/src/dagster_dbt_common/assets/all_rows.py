@@ -18,7 +18,7 @@ from dagster import (
     op,
 )
 
-from dagster_dbt_common.assets.group_build import GroupBuild
+from dagster_dbt_common.assets.group_build import GroupBuild, write_pool
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - as in group_build
 
 ALL_ROWS = "__all_rows"
@@ -46,7 +46,7 @@ def all_rows_definitions(name: str, builds: Sequence[GroupBuild], cron: str | No
 
 
 def _job(name: str, builds: Sequence[GroupBuild]) -> JobDefinition:
-    @op(name=f"{name}{ALL_ROWS}_op", required_resource_keys={name}, pool=builds[0].pool)
+    @op(name=f"{name}{ALL_ROWS}_op", required_resource_keys={name}, pool=write_pool(builds[0].project, builds[0].plan))
     def test_all_rows(context: OpExecutionContext) -> None:
         dbt: DbtResource = getattr(context.resources, name)
         errors = []

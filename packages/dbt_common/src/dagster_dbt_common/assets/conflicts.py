@@ -24,13 +24,14 @@ _CONFLICT = re.compile(
 
 
 @contextmanager
-def retried_conflicts(context: OpExecutionContext) -> Iterator[None]:
+def retried_conflicts(context: OpExecutionContext, *, several_writers: bool = True) -> Iterator[None]:
     """Have Dagster run the step again, after a while, where dbt failed for a conflict that another writer won.
 
     What the step has built until then it builds again, which gives the same rows.
 
     Args:
         context: the step's.
+        several_writers: whether the warehouse takes several at once; elsewhere what sounds like a conflict is none.
 
     Raises:
         RetryRequested: it was a conflict.
@@ -38,7 +39,7 @@ def retried_conflicts(context: OpExecutionContext) -> Iterator[None]:
     try:
         yield
     except DagsterDbtCliRuntimeError as error:
-        if not is_conflict(str(error)):
+        if not several_writers or not is_conflict(str(error)):
             raise
         wait = min(_LONGEST_WAIT_SECONDS, 2.0**context.retry_number)
         # Two that have met do not meet again at the same moment.

@@ -82,6 +82,12 @@ class GroupBuild:
         """Return the pool of its runs."""
         return write_pool(self.project, self.plan, self.group.name)
 
+    @property
+    def several_writers(self) -> bool:
+        """Return whether the warehouse takes several writers at once, as all but a DuckDB file do."""
+        of_duckdb = self.plan.manifest["metadata"].get("adapter_type") == "duckdb"
+        return not of_duckdb or is_ducklake(self.project, self.plan.manifest)
+
     def column_lineages(self, instance: DagsterInstance) -> ColumnLineages:
         """Return the column lineage of its models."""
         return ColumnLineages(self.plan, self.translator, self.project, instance)
@@ -112,7 +118,7 @@ class GroupBuild:
             read = read_up_to(context.instance)
             invocation = dbt.cli(arguments, context=context)
             lineages = self.column_lineages(context.instance)
-            with retried_conflicts(context.op_execution_context):
+            with retried_conflicts(context.op_execution_context, several_writers=self.several_writers):
                 for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
                     if window and not window.by_date:
                         _refuse_date_of_hours(event, self.plan.manifest)
@@ -152,7 +158,7 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
             unique_ids=sorted(build.group.assets | build.group.tests),
         )
         lineages = build.column_lineages(context.instance)
-        with retried_conflicts(context):
+        with retried_conflicts(context, several_writers=build.several_writers):
             for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
                 known = lineages.added_to(event, invocation)
                 if isinstance(known, AssetMaterialization):

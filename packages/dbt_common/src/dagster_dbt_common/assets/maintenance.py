@@ -3,7 +3,6 @@
 import json
 
 from dagster import (
-    Config,
     DefaultScheduleStatus,
     Definitions,
     OpExecutionContext,
@@ -12,7 +11,6 @@ from dagster import (
     job,
     op,
 )
-from pydantic import Field
 
 from dagster_dbt_common.assets.conflicts import retried_conflicts
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - the module evaluates its annotations
@@ -22,25 +20,21 @@ MAINTENANCE = "__maintenance"
 _DAILY = "30 2 * * *"
 
 
-class Kept(Config):
-    """How long what nobody reads any more is kept."""
-
-    keep_days: int = Field(default=7, ge=1, description="How many days back the lake can be read as it was.")
-
-
-def maintenance_definitions(name: str) -> Definitions:
+def maintenance_definitions(name: str, keep_days: int) -> Definitions:
     """Return the job `<name>__maintenance`, and its schedule, each day at 02:30 UTC, which is on from the start.
 
-    It is the macro `maintain_ducklake`, which `dbt run-operation` calls by hand.
+    It is the macro `maintain_ducklake`, which `dbt run-operation` calls by hand, and is of the whole lake: one of the
+    projects that write there has it.
 
     Args:
-        name: the prefix of the names, and the key of the `DbtResource`.
+        name: the prefix of the names, the key of the `DbtResource`, and that of the job's pool.
+        keep_days: how many days back the lake can be read as it was; 1 at least.
     """
 
-    @op(name=f"{name}{MAINTENANCE}_op", required_resource_keys={name})
-    def maintain(context: OpExecutionContext, config: Kept) -> None:
+    @op(name=f"{name}{MAINTENANCE}_op", required_resource_keys={name}, pool=f"{name}{MAINTENANCE}")
+    def maintain(context: OpExecutionContext) -> None:
         dbt: DbtResource = getattr(context.resources, name)
-        arguments = json.dumps({"keep_days": config.keep_days})
+        arguments = json.dumps({"keep_days": keep_days})
         with retried_conflicts(context):
             dbt.cli(["run-operation", "maintain_ducklake", "--args", arguments]).wait()
 

@@ -243,9 +243,13 @@ def _live_adapters() -> list[BaseAdapter]:
 
 def _forget_stacks(error: BaseException | None) -> None:
     """Forget where an error and its causes came from: one of those frames may have opened the file of a connection."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            waiting += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
 
 
 def _error_event(error: BaseException) -> dict[str, Any]:

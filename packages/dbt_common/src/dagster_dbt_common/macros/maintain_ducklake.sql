@@ -1,6 +1,8 @@
 {#
-  Keeps a DuckLake small: merges small files, and removes snapshots and files that are older than some days. Each build
-  leaves a snapshot, by which the rows of that moment can still be read, and files; a microbatch one for each batch.
+  Keeps a DuckLake small: merges small files, and removes snapshots that are older than some days, and the files that only
+  they had. Each build leaves a snapshot, by which the rows of that moment can still be read, and files; a microbatch one
+  for each batch. What no snapshot ever had, after a killed build, is left: `ducklake_delete_orphaned_files` would take
+  the files of another catalog in the same folder too.
 
   Files of a build that goes on, or of a query, are younger than a day: so one is the least.
   https://ducklake.select/docs/stable/duckdb/maintenance/recommended_maintenance
@@ -16,9 +18,8 @@
         "ducklake_rewrite_data_files(" ~ lake ~ ")",
         "ducklake_expire_snapshots(" ~ lake ~ ", " ~ older ~ ")",
         "ducklake_cleanup_old_files(" ~ lake ~ ", " ~ older ~ ")",
-        "ducklake_delete_orphaned_files(" ~ lake ~ ", " ~ older ~ ")",
     ] -%}
-        {#- Each is a transaction of its own: what the first one writes would be an orphan to the last one. -#}
+        {#- Each is a transaction of its own. -#}
         {%- call statement('maintained', fetch_result=true, auto_begin=false) -%}
             call {{ command }}
         {%- endcall -%}

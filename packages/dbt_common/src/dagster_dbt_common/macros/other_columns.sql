@@ -63,5 +63,5 @@
     {%- if config.get('batch_size') == 'hour' and is_date(column, arg_dict['dest_columns']) -%}
         {%- do refuse_date_of_hours(column) -%}
     {%- endif -%}
-    {{ return(dbt.duckdb__get_incremental_microbatch_sql(arg_dict)) }}
+    {{ return(meet_other_writers(arg_dict['target_relation']) ~ dbt.duckdb__get_incremental_microbatch_sql(arg_dict)) }}
 {%- endmacro %}

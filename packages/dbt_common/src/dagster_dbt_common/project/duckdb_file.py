@@ -33,7 +33,11 @@ def duckdb_file(
     except (KeyError, TemplateError):
         return None
     # Two names of one file are one file.
-    return None if path.startswith((":memory:", "md:")) else Path(os.path.realpath(project.project_dir / path))
+    return (
+        None
+        if path.startswith((":memory:", "md:", "ducklake:"))
+        else Path(os.path.realpath(project.project_dir / path))
+    )
 
 
 def is_ducklake(project: DbtProject, manifest: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:
@@ -45,8 +49,17 @@ def is_ducklake(project: DbtProject, manifest: Mapping[str, Any], environment: M
         environment: the variables that the profile reads.
     """
     output = _output(project, manifest, environment)
-    attached = [each for each in output.get("attach") or () if each.get("alias") == output.get("database")]
-    return any(each.get("is_ducklake") or str(each.get("path", "")).startswith("ducklake:") for each in attached)
+    try:
+        if _rendered(output.get("path", ""), environment).startswith("ducklake:"):
+            return True
+        database = _rendered(output.get("database") or "", environment)
+        attached = [each for each in output.get("attach") or () if isinstance(each, dict)]
+        own = [each for each in attached if database and _rendered(each.get("alias"), environment) == database]
+        if any(each.get("is_ducklake") for each in own):
+            return True
+        return any(_rendered(each.get("path", ""), environment).lower().startswith("ducklake:") for each in own)
+    except (KeyError, TemplateError):
+        return False
 
 
 def _output(project: DbtProject, manifest: Mapping[str, Any], environment: Mapping[str, str]) -> Mapping[str, Any]:

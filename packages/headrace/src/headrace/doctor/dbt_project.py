@@ -109,6 +109,8 @@ def _path(project: Path, path: str) -> Finding:
     if path == ":memory:":
         says = f"{project}: the profile's database is in memory, and is gone after each run"
         return Finding("profile", "warning", says, mend)
+    if path.startswith("attached as "):
+        return Finding("profile", "ok", f"{project}: the profile's database is {path}")
     if ":" not in path and not Path(path).is_absolute():
         says = f"{project}: the profile's DuckDB path {path} is relative: dbt may run in another folder"
         return Finding("profile", "wrong", says, mend)

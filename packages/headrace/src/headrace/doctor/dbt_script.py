@@ -95,7 +95,7 @@ def _profile(project: Path) -> dict[str, Any]:
     profiles = said or (str(project) if (project / "profiles.yml").is_file() else str(Path.home() / ".dbt"))
     set_from_args(Namespace(PROFILES_DIR=profiles, PROJECT_DIR=str(project)), {})
     credentials: Any = load_profile(str(project), {}).credentials
-    found: dict[str, Any] = {"type": credentials.type, "path": getattr(credentials, "path", None), "time_zone": None}
+    found: dict[str, Any] = {"type": credentials.type, "path": _path(credentials), "time_zone": None}
     if credentials.type != "duckdb":
         return found
     duckdb = importlib.import_module("duckdb")
@@ -106,6 +106,13 @@ def _profile(project: Path) -> dict[str, Any]:
             connection.execute(f"set timezone = '{zone}'")
         row = connection.execute("select current_setting('timezone')").fetchone()
     return {**found, "time_zone": row[0] if row else None, "time_zone_set": bool(zones)}
+
+
+def _path(credentials: Any) -> str | None:
+    """Return where the target's tables are: the attached database that it names as its own, or the path."""
+    own = credentials.to_dict().get("database") if credentials.type == "duckdb" else None
+    attached = [each for each in getattr(credentials, "attach", None) or () if each.alias == own]
+    return f"attached as {own}" if attached else getattr(credentials, "path", None)
 
 
 if __name__ == "__main__":

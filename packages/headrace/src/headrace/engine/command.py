@@ -1,11 +1,9 @@
 """The command `headrace engine`: what a target of dbt needs that has to be there before anybody builds."""
 
-import os
-
 import click
 
-from headrace.cli.user_errors import OneLineCommand, OneLineGroup, UserError
-from headrace.engine.ducklake import CATALOG, DuckLake
+from headrace.cli.user_errors import OneLineCommand, OneLineGroup
+from headrace.tools.ducklake import DuckLake
 from headrace.workspace import Workspace
 
 
@@ -23,12 +21,8 @@ def init(*, target: str, schemas: tuple[str, ...]) -> None:
     One call for all who write there, and one on each machine for its extensions. It may be repeated, by several at
     once.
     """
-    workspace = Workspace.find()
-    catalog = os.environ.get(CATALOG, "")
-    if not catalog:
-        raise UserError(f"{CATALOG} is not set: give the database of the catalog, like 'host=db dbname=lake user=etl'")
-    lake = DuckLake(catalog, data=workspace.ducklake_data, extensions=workspace.duckdb_extensions)
+    lake = DuckLake.of(Workspace.find())
     versions = lake.install_extensions()
     lake.create(schemas)
-    click.echo(f"{target}: {', '.join(versions)} in {workspace.duckdb_extensions}")
-    click.echo(f"{target}: catalog in {lake.shown}, files in {workspace.ducklake_data}, schemas {', '.join(schemas)}")
+    click.echo(f"{target}: {', '.join(versions)} in {lake.extensions}")
+    click.echo(f"{target}: catalog in {lake.catalog}, files in {lake.data}, schemas {', '.join(schemas)}")

@@ -11,6 +11,7 @@ from headrace.local_dagster.asset_node import AssetNode
 from headrace.local_dagster.failed_checks import failed_checks
 from headrace.main_job.details import Details
 from headrace.main_job.plan import History, Partition
+from headrace.tools.ducklake import DuckLake
 from headrace.workspace import Workspace
 
 
@@ -28,7 +29,13 @@ class RecordedHistory:
         self._tables_of: dict[Path, Collection[str] | None] = {}
 
     def of(self, nodes: Sequence[AssetNode]) -> Mapping[AssetKey, History]:
-        """Return what is recorded of assets, and there."""
+        """Return what is recorded of assets, and there.
+
+        Raises:
+            UserError: the target is a DuckLake that cannot be reached, or was not made.
+        """
+        # Asked before anything is built: else each model would fail by it.
+        lake = self._tables_of_lake if self._workspace.target == "ducklake" else None
         failed = self._failed_partitions(nodes)
         details = Details(self._instance, self._workspace.dagster_home)
         entries = [record.asset_entry for record in self._instance.get_asset_records([node.key for node in nodes])]
@@ -38,7 +45,7 @@ class RecordedHistory:
             if node.key not in last:
                 continue
             ids = self._ids(node, last[node.key].storage_id)
-            has_table = self._has_table(node)
+            has_table = self._has_table(node, lake)
             there = {partition: id_ for partition, id_ in ids.items() if has_table and self._has_file(node, partition)}
             found = details.of(node.key, last[node.key], there, is_view=node.is_virtual)
             history[node.key] = History(
@@ -61,13 +68,14 @@ class RecordedHistory:
         kind = DagsterEventType.ASSET_MATERIALIZATION
         return dict(self._instance.get_latest_storage_id_by_partition(node.key, kind).items())
 
-    def _has_table(self, node: AssetNode) -> bool:
+    def _has_table(self, node: AssetNode, lake: Collection[str] | None = None) -> bool:
         """Return whether an asset's table or view still exists, as far as this machine can see: tables are dropped.
 
-        What is in no DuckDB file, or in one that the profile does not name by environment variables, is there.
+        What is in another warehouse, or in a file that the profile does not name by environment variables, is there.
         """
         if node.duckdb_file is None:
-            return True
+            database, _, table = (node.table or "").lower().partition(".")
+            return lake is None or "duckdb" not in node.kinds or database != "lake" or table in lake
         file = Path(node.duckdb_file)
         if not file.is_file():
             return False
@@ -75,6 +83,10 @@ class RecordedHistory:
         # A table of an attached database is in another file.
         tables = self._tables(file) if database == file.stem.lower() and table.count(".") == 1 else None
         return tables is None or table in tables
+
+    @property
+    def _tables_of_lake(self) -> Collection[str]:
+        return DuckLake.of(self._workspace).tables()
 
     def _tables(self, file: Path) -> Collection[str] | None:
         """Return the tables and views of a DuckDB file; None for one that another process writes now."""

@@ -10,4 +10,10 @@ from dagster_dbt_common import dbt_definitions
 def defs() -> dg.Definitions:
     """Return the dbt project's assets, partitioned by its own config."""
     settings.export_paths()
-    return dbt_definitions(settings.dbt_project(), name="dbt_analytics", automation="eager", test_all_rows="0 3 * * *")
+    return dbt_definitions(
+        settings.dbt_project(),
+        name="dbt_analytics",
+        automation="eager",
+        test_all_rows="0 3 * * *",
+        ducklake_keep_days=7,
+    )
