@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,22 +53,17 @@ class Lake:
         return str(self.shop.folder / "state/duckdb_extensions")
 
     @contextmanager
-    def connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connected(self, options: str = "(read_only)") -> Iterator[duckdb.DuckDBPyConnection]:
         """Connect to a database in memory, with the lake attached."""
         with duckdb.connect(config={"extension_directory": self.extensions}) as connection:
             for extension in ("ducklake", "postgres_scanner"):
                 connection.load_extension(extension)
-            connection.execute(f"attach 'ducklake:postgres:{self.catalog}' as lake (read_only)")
+            connection.execute(f"attach 'ducklake:postgres:{self.catalog}' as lake {options}")
             yield connection
 
-    @contextmanager
-    def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def writing(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Connect to a database in memory, with the lake attached to be written."""
-        with duckdb.connect(config={"extension_directory": self.extensions}) as connection:
-            for extension in ("ducklake", "postgres_scanner"):
-                connection.load_extension(extension)
-            connection.execute(f"attach 'ducklake:postgres:{self.catalog}' as lake")
-            yield connection
+        return self.connected("")
 
 
 @pytest.fixture(scope="module")
