@@ -32,7 +32,6 @@ DAYS = ("2024-01-30", "2024-01-31")
 DAILY = ("order_items", "orders", "customer_days")
 # What says when a snapshot was taken.
 OF_THE_CLOCK = "columns(c -> c not in ('dbt_scd_id', 'dbt_updated_at', 'dbt_valid_from', 'dbt_valid_to'))"
-OF_DAY = f"select count(*) from lake.main.orders where ordered_at::date = '{DAYS[1]}'"
 RUNS_OF_A_HOST = 20 if os.environ.get("HEADRACE_THOROUGH") else 3
 
 
@@ -175,17 +174,24 @@ def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> No
         assert after[name] == before[name], name
 
 
-def test_the_first_load_of_a_day_by_two_at_once_is_there_once(lake: Lake, tmp_path: Path) -> None:
-    """No row is deleted, so that by DuckLake alone both would commit: what both change is the table itself.
-
-    The other host commits while dbt is at work, which its SQL waits for: a query of a table that takes its time.
-    """
+@pytest.mark.parametrize(
+    ("model", "day", "key"),
+    [
+        pytest.param("orders", "ordered_at::date", "order_id", id="delete_window+insert"),
+        pytest.param("customer_days", "ordered_on", "(customer_id, ordered_on)", id="microbatch"),
+    ],
+)
+def test_the_first_load_of_a_day_by_two_at_once_is_there_once(
+    lake: Lake, tmp_path: Path, model: str, day: str, key: str
+) -> None:
+    """No row is deleted, so that by DuckLake alone both would commit: what both change is the table itself."""
+    of_day = f"select count(*) from lake.main.{model} where {day} = '{DAYS[1]}'"
     with lake.writing() as connection:
-        connection.execute(f"delete from lake.main.orders where ordered_at::date = '{DAYS[1]}'")
+        connection.execute(f"delete from lake.main.{model} where {day} = '{DAYS[1]}'")
     with lake.connected() as connection:
-        assert connection.execute(OF_DAY).fetchall() == [(0,)]
+        assert connection.execute(of_day).fetchall() == [(0,)]
     hosts = [_host(lake.shop, tmp_path / name) for name in ("first", "second")]
-    command = [str(BIN / "dg"), "launch", "--assets", "orders", "--partition", DAYS[1]]
+    command = [str(BIN / "dg"), "launch", "--assets", model, "--partition", DAYS[1]]
     folder = ROOT / "projects/analytics"
     with lake.writing() as held:
         # Commits wait: both have read, deleted and inserted before either of them is there.
@@ -202,9 +208,9 @@ def test_the_first_load_of_a_day_by_two_at_once_is_there_once(lake: Lake, tmp_pa
     assert [run.returncode for run in runs] == [0, 0], said
     assert sum(text.count("STEP_UP_FOR_RETRY") for text in said) >= 1, "they have met"
     with lake.connected() as connection:
-        twice = "select count(*) - count(distinct order_id) from lake.main.orders"
+        twice = f"select count(*) - count(distinct {key}) from lake.main.{model}"
         assert connection.execute(twice).fetchall() == [(0,)]
-        assert connection.execute(OF_DAY).fetchall() != [(0,)]
+        assert connection.execute(of_day).fetchall() != [(0,)]
 
 
 def _await_waiting(lake: Lake, number: int) -> None:

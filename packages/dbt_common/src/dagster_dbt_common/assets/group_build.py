@@ -164,9 +164,8 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
                 if isinstance(known, AssetMaterialization):
                     yield from _of_each_partition(build, known, keys, read)
                 else:
-                    context.log_event(
-                        cast("Any", event)
-                    )  # a check's evaluation is taken, and missing in the annotation
+                    # A check's evaluation is taken, and missing in the annotation.
+                    context.log_event(cast("Any", event))
         invocation.close()
 
     @job(name=f"{build.name}{FULL_REFRESH}", executor_def=in_process_executor)

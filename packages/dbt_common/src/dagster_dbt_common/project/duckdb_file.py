@@ -32,12 +32,10 @@ def duckdb_file(
         path = _rendered(output.get("path", ":memory:"), environment)
     except (KeyError, TemplateError):
         return None
+    if path.startswith((":memory:", "md:", "ducklake:")):
+        return None
     # Two names of one file are one file.
-    return (
-        None
-        if path.startswith((":memory:", "md:", "ducklake:"))
-        else Path(os.path.realpath(project.project_dir / path))
-    )
+    return Path(os.path.realpath(project.project_dir / path))
 
 
 def is_ducklake(project: DbtProject, manifest: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:

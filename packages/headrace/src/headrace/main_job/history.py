@@ -35,7 +35,7 @@ class RecordedHistory:
             UserError: the target is a DuckLake that cannot be reached, or was not made.
         """
         # Asked before anything is built: else each model would fail by it.
-        lake = self._tables_of_lake if self._workspace.target == "ducklake" else None
+        lake = DuckLake.of(self._workspace).tables() if self._workspace.target == "ducklake" else None
         failed = self._failed_partitions(nodes)
         details = Details(self._instance, self._workspace.dagster_home)
         entries = [record.asset_entry for record in self._instance.get_asset_records([node.key for node in nodes])]
@@ -83,10 +83,6 @@ class RecordedHistory:
         # A table of an attached database is in another file.
         tables = self._tables(file) if database == file.stem.lower() and table.count(".") == 1 else None
         return tables is None or table in tables
-
-    @property
-    def _tables_of_lake(self) -> Collection[str]:
-        return DuckLake.of(self._workspace).tables()
 
     def _tables(self, file: Path) -> Collection[str] | None:
         """Return the tables and views of a DuckDB file; None for one that another process writes now."""
