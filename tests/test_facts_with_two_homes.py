@@ -1,5 +1,7 @@
 """What two members know that may not import each other is the same in both."""
 
+import inspect
+import re
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
@@ -8,6 +10,7 @@ import dagster as dg
 import pytest
 
 from analytics import settings as analytics_settings
+from dagster_dbt_common import dbt_definitions
 from dagster_dbt_common.automation import reconcile_sensor
 from dagster_dbt_common.partitions import config, run_tags
 from dagster_dbt_common.project import fingerprint
@@ -29,6 +32,13 @@ def test_what_is_named_like_a_secret() -> None:
 
 def test_the_tag_that_says_what_a_build_could_have_read() -> None:
     assert details._READ_UP_TO == run_tags.READ_UP_TO
+
+
+def test_which_options_the_package_has() -> None:
+    table = (Path(__file__).parents[1] / "packages/dbt_common/README.md").read_text()
+    options = re.split(r"\n\n", table.split("| option | what it is |")[1])[0].splitlines()[2:]
+    named = [name for row in options for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(inspect.signature(dbt_definitions).parameters)
 
 
 def test_which_runs_are_unfinished() -> None:

@@ -67,6 +67,7 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
         dbt_flags: flags that every `dbt build` gets.
         partitions_per_run: as for `dbt_definitions`.
         test_all_rows: as for `dbt_definitions`.
+        ducklake_keep_days: as for `dbt_definitions`.
     """
 
     project_dir: str
@@ -82,6 +83,7 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
     dbt_flags: Sequence[str] = field(default_factory=list)
     partitions_per_run: int | None = None
     test_all_rows: str | None = None
+    ducklake_keep_days: int | None = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the project's definitions."""
@@ -95,4 +97,5 @@ class PartitionedDbtProjectComponent(dg.Component, dg.Resolvable):
             dbt_flags=self.dbt_flags,
             partitions_per_run=self.partitions_per_run,
             test_all_rows=self.test_all_rows,
+            ducklake_keep_days=self.ducklake_keep_days,
         )
