@@ -8,7 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,10 +134,17 @@ class Shop:
         """Return the storage id of the newest materialization."""
         return max(id_ for events in self.events(after=0).values() for id_, _, _ in events)
 
-    def events(self, *, after: int) -> Mapping[str, Sequence[tuple[int, str | None, str]]]:
-        """Return storage id, partition and dbt invocation of the materializations of each asset since another."""
+    def events(
+        self, *, after: int, opened: DagsterInstance | None = None
+    ) -> Mapping[str, Sequence[tuple[int, str | None, str]]]:
+        """Return storage id, partition and dbt invocation of the materializations of each asset since another.
+
+        Args:
+            after: the storage id of the other one.
+            opened: the instance, where it is open.
+        """
         found: dict[str, list[tuple[int, str | None, str]]] = defaultdict(list)
-        with self.instance() as instance:
+        with nullcontext(opened) if opened else self.instance() as instance:
             for key in instance.get_asset_keys():
                 page = instance.fetch_materializations(AssetRecordsFilter(key, after_storage_id=after), limit=1000)
                 assert not page.has_more

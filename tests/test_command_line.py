@@ -53,7 +53,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 COMPLETED = {
     "headrace do": ["doctor"],
-    "headrace r": ["release", "run"],
+    "headrace r": ["reconcile", "release", "run"],
     "headrace --v": ["--version"],
     "headrace release ro": ["rollback"],
     "headrace demo-data --rev": ["--revise"],

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,12 +48,14 @@ class Live:
         url: its webserver.
         command: the command that serves it.
         log: what that says.
+        instance: its history; to open it takes a third of a second, and it is asked each second.
     """
 
     shop: Shop
     url: str
     command: subprocess.Popen[bytes]
     log: Path
+    instance: DagsterInstance
 
     def wait_until(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -65,10 +66,9 @@ class Live:
 
     def at_rest(self, since: float) -> bool:
         """Return whether no run is going and each sensor has looked since the last one, and found nothing to do."""
-        with self.instance() as instance:
-            if instance.get_runs_count(RunsFilter(statuses=UNFINISHED)):
-                return False
-            ended = max((record.end_time or 0 for record in instance.get_run_records(limit=20)), default=0)
+        if self.instance.get_runs_count(RunsFilter(statuses=UNFINISHED)):
+            return False
+        ended = max((record.end_time or 0 for record in self.instance.get_run_records(limit=20)), default=0)
         ticks = self.ticks()
         assert [tick for tick in ticks.values() if tick and tick["error"]] == []
         return all(
@@ -98,17 +98,11 @@ class Live:
         }
 
     def state(self) -> str:
-        with self.instance() as instance:
-            runs = [
-                f"{run.run_id} {run.status.value} {[key.to_user_string() for key in run.asset_selection or ()]}"
-                for run in instance.get_runs(limit=20)
-            ]
+        runs = [
+            f"{run.run_id} {run.status.value} {[key.to_user_string() for key in run.asset_selection or ()]}"
+            for run in self.instance.get_runs(limit=20)
+        ]
         return "\n".join([*runs, str(self.ticks())])
-
-    @contextmanager
-    def instance(self) -> Iterator[DagsterInstance]:
-        with self.shop.instance() as instance:
-            yield instance
 
 
 @pytest.fixture
@@ -129,9 +123,14 @@ def live(tmp_path: Path, open_shop: OpenShop) -> Iterator[Live]:
             stderr=subprocess.STDOUT,
         )
     try:
-        served = Live(shop, f"http://127.0.0.1:{port}", command, log)
-        served.wait_until(lambda: "until Ctrl-C" in log.read_text(), "the main job", 240)
-        yield served
+        # Its storage is made by the command.
+        deadline = time.monotonic() + 240
+        while "until Ctrl-C" not in log.read_text():
+            assert command.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"the main job does not end; {log.read_text()}"
+            time.sleep(0.5)
+        with shop.instance() as instance:
+            yield Live(shop, f"http://127.0.0.1:{port}", command, log, instance)
     finally:
         command.terminate()
         command.wait(60)
@@ -180,17 +179,17 @@ def test_a_day_arrives_in_the_marts_by_itself(live: Live, capsys: pytest.Capture
     dropped = time.time()
     shop.demo_data("--from", FIRST, "--to", NEW, "--orders-per-day", "60")
     new = built_for(NEW, "raw/orders", "raw/items", "raw/tweets")
-    live.wait_until(lambda: holds(counted(shop, start), new), "the new day in each mart", 300)
+    live.wait_until(lambda: holds(counted(live, start), new), "the new day in each mart", 300)
     arrived = time.time()
 
     shop.demo_data("--revise", OLD)
     corrected = built_for(OLD, "raw/orders", "raw/items")
     both = {name: new[name] + corrected.get(name, Counter()) for name in new}
-    live.wait_until(lambda: holds(counted(shop, start), both), "the corrected day in each mart", 300)
+    live.wait_until(lambda: holds(counted(live, start), both), "the corrected day in each mart", 300)
     ended = time.time()
     live.wait_until(lambda: live.at_rest(ended), "rest after the corrected day", 300)
     # These and no others, once for each time that its inputs changed. Views hold nothing.
-    found = {name: built for name, built in counted(shop, start).items() if not name.startswith(("stg_", "int_"))}
+    found = {name: built for name, built in counted(live, start).items() if not name.startswith(("stg_", "int_"))}
     assert {name: set(built) for name, built in found.items()} == {name: set(built) for name, built in both.items()}
     # Where ticks take longer than what they look at, a day may be built once more; its rows are the same.
     more = {name: built - both[name] for name, built in found.items()}
@@ -202,8 +201,9 @@ def test_a_day_arrives_in_the_marts_by_itself(live: Live, capsys: pytest.Capture
         )
 
 
-def counted(shop: Shop, after: int) -> Mapping[str, Counter[str | None]]:
-    return {name: Counter(partition for _, partition, _ in events) for name, events in shop.events(after=after).items()}
+def counted(live: Live, after: int) -> Mapping[str, Counter[str | None]]:
+    found = live.shop.events(after=after, opened=live.instance)
+    return {name: Counter(partition for _, partition, _ in events) for name, events in found.items()}
 
 
 def holds(found: Mapping[str, Counter[str | None]], wanted: Mapping[str, Counter[str | None]]) -> bool:

@@ -12,6 +12,7 @@ from dagster_dbt_common.assets.freshness import freshness_definitions
 from dagster_dbt_common.assets.group_build import GroupBuild, full_refresh_job
 from dagster_dbt_common.assets.maintenance import maintenance_definitions
 from dagster_dbt_common.assets.sources import source_specs
+from dagster_dbt_common.assets.stored_rows import stored_rows_definitions
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.automation.sensors import automation_sensors
 from dagster_dbt_common.engine.resource import DbtResourceOfRuns
@@ -40,7 +41,8 @@ def dbt_definitions(
     Models, seeds and snapshots without partitions are one `@dbt_assets`, and each distinct partitions definition is
     another. A run of partitions is one `dbt build` over their window: as the variables `min_date` and `max_date`, and
     for microbatch models as dbt's event-time flags. Each group has a job `<group>__full_refresh`. A run of partitions
-    tests its own window; the job `<name>__all_rows` tests all rows.
+    tests its own window; the job `<name>__all_rows` tests all rows, and `<name>__stored_rows` compares the rows of each
+    partition with what its build recorded.
 
     Args:
         project_dir: the folder of `dbt_project.yml`.
@@ -57,7 +59,7 @@ def dbt_definitions(
         partitions_per_run: the most partitions of one run of a backfill; all of them by default. Each dbt project after
             the first one needs a number of its own, more than it has partitions: Dagster 1.13 puts assets of two
             locations into one run where their partitions and their backfill policies are equal, and cannot launch it.
-        test_all_rows: a cron schedule in UTC on which that job runs; by default it runs when somebody runs it.
+        test_all_rows: a cron schedule in UTC on which these two jobs run; by default they run when somebody runs them.
         ducklake_keep_days: where the target is a DuckLake, a job `<name>__maintenance` merges its small files each day,
             and removes what is older than so many days; one of the projects that write there should have it. None for
             no such job.
@@ -101,6 +103,7 @@ def dbt_definitions(
             defs,
             freshness_definitions(project, plan, translator, name=prefix),
             all_rows_definitions(prefix, builds, test_all_rows),
+            stored_rows_definitions(prefix, builds, test_all_rows),
             maintenance_definitions(prefix, ducklake_keep_days)
             if ducklake_keep_days and is_ducklake(project, plan.manifest)
             else Definitions(),

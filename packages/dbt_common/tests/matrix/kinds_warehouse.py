@@ -151,6 +151,15 @@ def build_in_every_way(warehouse: Warehouse, grain: str, zone: str, *, seed: str
         warehouse.restore()
 
 
+def recorded_rows(result: dg.ExecuteInProcessResult) -> Mapping[str, Sequence[object]]:
+    """Return the rows that a run has recorded of each partition of its models, in the order of time."""
+    found: dict[str, list[object]] = {}
+    for event in result.get_asset_materialization_events():
+        rows = event.materialization.metadata["dagster/partition_row_count"]
+        found.setdefault(event.materialization.asset_key.to_user_string(), []).append(rows.value)
+    return found
+
+
 def refusal_of_a_date(warehouse: Warehouse, cell: Cell) -> str:
     """Build a partition of a model that its run refuses, and return what that says."""
     begin = neighbours(around(cell.zone, "spring"), cell.grain, cell.zone)[1]
@@ -182,6 +191,8 @@ def play(
         expected = sorted(number for numbers in full.values() for number in numbers)
         wrong = {name: found for name, found in warehouse.ids(kinds).items() if found != expected}
         assert not wrong, (window, expected, wrong)
+        counts = [len(full[begin]) for begin in window]
+        assert recorded_rows(result) == dict.fromkeys(kinds, counts), window
 
     last = len(partitions) - 1
     build(1)

@@ -32,12 +32,15 @@ def home(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def record(key: AssetKey, partition: str | None, code: str, source: str = "", *, read: int | None = None) -> None:
+def record(key: AssetKey, partition: str | None, code: str, source: str = "", **more: int) -> None:
+    read, rows = more.get("read"), more.get("rows")
     tags = {"dagster/code_version": code}
     if read is not None:
         tags["dagster_dbt_common/read_up_to"] = str(read)
     with DagsterInstance.get() as instance:
-        metadata = {"source_sha256": source} if source else {}
+        metadata: dict[str, object] = {"source_sha256": source} if source else {}
+        if rows is not None:
+            metadata["dagster/partition_row_count"] = rows
         instance.report_runless_asset_event(
             AssetMaterialization(key, partition=partition, metadata=metadata, tags=tags)
         )
@@ -83,8 +86,8 @@ def test_each_event_is_read_once(home: Path) -> None:
     assert details(home, ORDERS) == ({**expected, "2": ("b", "")}, 0)
 
 
-def test_what_a_build_could_have_read_is_what_its_event_says(home: Path) -> None:
-    record(ORDERS, "1", "a", read=17)
+def test_what_a_build_could_have_read_and_made_is_what_its_event_says(home: Path) -> None:
+    record(ORDERS, "1", "a", read=17, rows=0)
     record(ORDERS, "2", "a")
     with DagsterInstance.get() as instance:
         (entry,) = [one.asset_entry for one in instance.get_asset_records([ORDERS])]
@@ -95,7 +98,8 @@ def test_what_a_build_could_have_read_is_what_its_event_says(home: Path) -> None
         for _ in range(2):
             kept = Details(instance, home)
             found = kept.of(ORDERS, last, ids)
-            assert {partition: one.read_up_to for partition, one in found.items()} == {"1": 17, "2": None}
+            told = {partition: (one.read_up_to, one.rows) for partition, one in found.items()}
+            assert told == {"1": (17, 0), "2": (None, None)}
             kept.keep()
 
 

@@ -24,12 +24,17 @@ from dagster_dbt import DbtProject, dbt_assets
 from dagster_dbt_common.assets.column_lineage import ColumnLineages
 from dagster_dbt_common.assets.conflicts import retried_conflicts
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
+from dagster_dbt_common.engine.invocation import DbtInvocation
+from dagster_dbt_common.engine.partition_rows import PartitionRows
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - the module evaluates its annotations
 from dagster_dbt_common.errors import config_error
 from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
 from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
 from dagster_dbt_common.partitions.window import Window, is_by_date
 from dagster_dbt_common.project.duckdb_file import is_ducklake
+
+PARTITION_ROWS = "dagster/partition_row_count"
+"""Dagster's metadata of a materialization that says how many rows its partition has."""
 
 _CODE_VERSION_TAG = "dagster/code_version"
 _SCHEMA = "dagster/column_schema"
@@ -97,6 +102,26 @@ class GroupBuild:
         flags = ["--vars", json.dumps(window.vars()), *window.event_time_flags()] if window else []
         return ["build", *flags, *self.dbt_flags]
 
+    def partition_rows(self, keys: Sequence[str]) -> PartitionRows | None:
+        """Return what counts the rows of partitions; None in a group without."""
+        return PartitionRows(self.group.partitions_def, keys) if self.group.partitions_def else None
+
+    def rows_of(
+        self, event: Output[Any] | AssetMaterialization, counted: PartitionRows | None, invocation: DbtInvocation
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return the metadata that says how many rows each partition of a model has; none where it is not to be told.
+
+        Args:
+            event: what was built.
+            counted: what counts; None in a group without partitions.
+            invocation: the dbt that built it.
+        """
+        if counted is None or invocation.adapter is None:
+            return {}
+        props = self.plan.manifest["nodes"][str(event.metadata["unique_id"].value)]
+        rows = counted.of(invocation.adapter, props) or {}
+        return {key: {PARTITION_ROWS: count} for key, count in rows.items()}
+
     def assets(self) -> AssetsDefinition:
         """Return the group's `@dbt_assets`."""
 
@@ -118,12 +143,18 @@ class GroupBuild:
             read = read_up_to(context.instance)
             invocation = dbt.cli(arguments, context=context)
             lineages = self.column_lineages(context.instance)
+            counted = self.partition_rows(context.partition_keys) if window else None
             with retried_conflicts(context.op_execution_context, several_writers=self.several_writers):
                 for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
                     if window and not window.by_date:
                         _refuse_date_of_hours(event, self.plan.manifest)
                     known = lineages.added_to(event, invocation)
-                    yield _tagged(known, read) if isinstance(known, Output) else known
+                    if isinstance(known, Output):
+                        key = context.asset_key_for_output(known.output_name)
+                        for partition, rows in self.rows_of(known, counted, invocation).items():
+                            context.add_asset_metadata(rows, asset_key=key, partition_key=partition)
+                        known = _tagged(known, read)
+                    yield known
             invocation.close()
 
         return build
@@ -158,11 +189,13 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
             unique_ids=sorted(build.group.assets | build.group.tests),
         )
         lineages = build.column_lineages(context.instance)
+        counted = build.partition_rows([str(key) for key in keys]) if window else None
         with retried_conflicts(context, several_writers=build.several_writers):
             for event in invocation.stream().fetch_row_counts().fetch_column_metadata(with_column_lineage=False):
                 known = lineages.added_to(event, invocation)
                 if isinstance(known, AssetMaterialization):
-                    yield from _of_each_partition(build, known, keys, read)
+                    rows = build.rows_of(known, counted, invocation)
+                    yield from _of_each_partition(build, known, keys, read, rows)
                 else:
                     # A check's evaluation is taken, and missing in the annotation.
                     context.log_event(cast("Any", event))
@@ -210,10 +243,15 @@ def _tagged(output: Output[Any], tags: Mapping[str, str]) -> Output[Any]:
 
 
 def _of_each_partition(
-    build: GroupBuild, event: AssetMaterialization, keys: Sequence[str | None], read: Mapping[str, str]
+    build: GroupBuild,
+    event: AssetMaterialization,
+    keys: Sequence[str | None],
+    read: Mapping[str, str],
+    rows: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[AssetMaterialization]:
     unique_id = str(event.metadata["unique_id"].value)
     version = build.translator.get_asset_spec(build.plan.manifest, unique_id, build.project).code_version
     tags = {**read, **({_CODE_VERSION_TAG: version} if version else {})}
     for key in keys:
-        yield AssetMaterialization(event.asset_key, metadata=event.metadata, partition=key, tags=tags)
+        metadata = {**event.metadata, **rows.get(str(key), {})}
+        yield AssetMaterialization(event.asset_key, metadata=metadata, partition=key, tags=tags)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from dagster_dbt_common.automation.reconcile import Follower
     from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
 
+EVENT_TIME = "dagster_dbt_common/event_time"
+"""The metadata of an asset with partitions that says by which column its rows are in them; `headrace` reads it."""
+
 
 class PartitionedDbtTranslator(DagsterDbtTranslator):
     """dagster-dbt's translator, which also knows partitions; a project's own translator is a subclass of it.
@@ -82,11 +85,15 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
     def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return dagster-dbt's metadata of a node, and of what the project makes that of its plan.
 
-        A subclass that overrides this calls it: `headrace` sees by it that two locations write one DuckDB file.
+        A subclass that overrides this calls it: `headrace` sees by it that two locations write one DuckDB file, and
+        by which column the rows of a model are in partitions.
         """
         metadata = super().get_metadata(dbt_resource_props)
-        is_source = dbt_resource_props["resource_type"] == "source"
-        return metadata if is_source else {**metadata, **self._plan.metadata}
+        if dbt_resource_props["resource_type"] == "source":
+            return metadata
+        column = dbt_resource_props["config"].get("event_time")
+        has_partitions = dbt_resource_props["unique_id"] in self._plan.configs
+        return {**metadata, **self._plan.metadata, **({EVENT_TIME: column} if column and has_partitions else {})}
 
     def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """Return dagster-dbt's version of a node's own text, and behind a `+` that of all that it computes."""

@@ -14,6 +14,7 @@ _COMMANDS = {
     "engine": ("headrace.engine.command", "engine"),
     "init": ("headrace.local_dagster.init", "init"),
     "new": ("headrace.new.command", "new"),
+    "reconcile": ("headrace.main_job.reconcile", "reconcile"),
     "release": ("headrace.releases.command", "release"),
     "run": ("headrace.main_job.command", "run"),
 }

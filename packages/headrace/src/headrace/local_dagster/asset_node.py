@@ -27,6 +27,7 @@ class AssetNode:
         kinds: what it is made and stored with, such as dbt and duckdb.
         duckdb_file: the DuckDB file that its table is in, where its location says so.
         table: the table, as `database.schema.name`, where its location says so.
+        event_time: the column by whose time its rows are in partitions, where its location says so.
         mappings: which partitions of a parent its partitions read, where that is not Dagster's default.
         blocking_checks: the names of its checks that hold back what is below.
     """
@@ -40,6 +41,7 @@ class AssetNode:
     kinds: frozenset[str] = frozenset()
     duckdb_file: str | None = None
     table: str | None = None
+    event_time: str | None = None
     mappings: Mapping[AssetKey, PartitionMapping] = field(default_factory=dict)
     blocking_checks: frozenset[str] = frozenset()
 
@@ -61,6 +63,7 @@ def nodes_to_json(nodes: Sequence[AssetNode]) -> str:
                     "kinds": sorted(node.kinds),
                     "duckdb_file": node.duckdb_file,
                     "table": node.table,
+                    "event_time": node.event_time,
                     "mappings": sorted([parent.path, _text(how)] for parent, how in node.mappings.items()),
                     "blocking_checks": sorted(node.blocking_checks),
                 }
@@ -84,7 +87,8 @@ def nodes_from_json(text: str) -> Sequence[AssetNode]:
             is_virtual=node["is_virtual"],
             kinds=frozenset(node["kinds"]),
             duckdb_file=node["duckdb_file"],
-            table=node.get("table"),  # what was remembered by a former release says none
+            table=node.get("table"),  # what was remembered by a former release says neither
+            event_time=node.get("event_time"),
             mappings={AssetKey(parent): _object(how) for parent, how in node["mappings"]},
             blocking_checks=frozenset(node["blocking_checks"]),
         )

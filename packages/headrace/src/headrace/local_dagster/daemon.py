@@ -31,6 +31,7 @@ from headrace.local_dagster.asset_node import AssetNode
 from headrace.locations.duckdb_files import METADATA as DUCKDB_FILE
 
 _TABLE = "dagster/table_name"
+_EVENT_TIME = "dagster_dbt_common/event_time"
 _KIND_TAG = "dagster/kind/"
 _LOG = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class LocalDaemon:
         for key in graph.toposorted_asset_keys:
             node = graph.get(key)
             if node.is_materializable:
-                file, table = node.metadata.get(DUCKDB_FILE), node.metadata.get(_TABLE)
+                file, table, column = (node.metadata.get(name) for name in (DUCKDB_FILE, _TABLE, _EVENT_TIME))
                 checks = [graph.get(check) for check in graph.get_check_keys_for_assets({key})]
                 handle = node.resolve_to_singular_repo_scoped_node().repository_handle
                 nodes.append(
@@ -96,6 +97,7 @@ class LocalDaemon:
                         kinds=frozenset(tag.removeprefix(_KIND_TAG) for tag in node.tags if tag.startswith(_KIND_TAG)),
                         duckdb_file=str(file.value) if file else None,
                         table=str(table.value) if table else None,
+                        event_time=str(column.value) if column else None,
                         blocking_checks=frozenset(check.key.name for check in checks if check.blocking),
                         mappings={
                             parent: mapping

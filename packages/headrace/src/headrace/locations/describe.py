@@ -19,7 +19,7 @@ from headrace.workspace_file import WORKSPACE, Entry
 LOCATION_SCRIPT = Path(__file__).with_name("script.py")
 """What a location's own interpreter runs; its arguments are those of `describe`."""
 
-Description = Literal["contract", "assets", "checked"]
+Description = Literal["contract", "assets", "checked", "stored"]
 """What a location can say of itself."""
 
 _AT_ONCE = 2  # a location is a second or two of one core, and most machines have two to spare
@@ -50,7 +50,7 @@ def describe(
     Args:
         workspace: where they are.
         entries: the locations.
-        what: its contract, its assets, or what a check of contracts compares.
+        what: its contract, its assets, what a check of contracts compares, or what is stored of what was recorded.
         environment: variables for it, besides those of this process and the workspace.
 
     Raises:

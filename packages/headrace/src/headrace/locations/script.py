@@ -37,6 +37,11 @@ With `--describe checked` it prints what `headrace contract check` compares: the
 location writes, which are of this machine and in no contract:
 
     {"contract": as above, "duckdb_files": ["/srv/warehouse.duckdb"]}
+
+With `--describe stored` it runs the checks by which `dagster-dbt-common` compares the rows of each partition with what
+was recorded, in this process and over the instance of `DAGSTER_HOME`, and prints what they found by kind:
+
+    {"stored": [{"key": "orders", "says": "1 gone", "partitions": {"gone": ["2024-01-01"]}}]}
 """
 
 from __future__ import annotations
@@ -75,6 +80,7 @@ GRAINS = {
 }
 """The names of the grains, by the cron that says where partitions begin."""
 
+_STORED_ROWS = "__stored_rows"
 _STUB = "dagster/auto_created_stub_asset"
 _DUCKDB_FILE = "dagster_dbt_common/duckdb_file"
 _MAPPINGS: Mapping[type[dg.PartitionMapping], str] = {
@@ -122,6 +128,7 @@ class Location:
 
     def __init__(self, name: str, repository: dg.RepositoryDefinition, root: Path, module_file: str | None) -> None:
         self._name = name
+        self._repository = repository
         self._graph = repository.asset_graph
         self._root = root
         self._module_file = module_file or name
@@ -160,6 +167,22 @@ class Location:
         nodes = [self._graph.get(key) for key in self._graph.get_all_asset_keys()]
         files = {_plain(node.metadata.get(_DUCKDB_FILE)) for node in nodes if node.is_materializable}
         return {"contract": self.contract(), "duckdb_files": sorted(files - {None})}
+
+    def stored(self) -> Mapping[str, Any]:
+        """Run the checks of what is stored, and return what they found, as the module's docstring describes it.
+
+        Raises:
+            SystemExit: they could not be run.
+        """
+        found: list[dict[str, Any]] = []
+        with dg.DagsterInstance.get() as instance:
+            for job in self._repository.get_all_jobs():
+                if job.name.endswith(_STORED_ROWS):
+                    done = job.execute_in_process(instance=instance, raise_on_error=False)
+                    if not done.success:
+                        raise SystemExit(f"Error: the run {done.run_id} of {job.name} failed: see it in the UI")
+                    found += [_evaluated(each) for each in done.get_asset_check_evaluations()]
+        return {"stored": sorted(found, key=lambda each: str(each["key"]))}
 
     def _produced(self, node: Any) -> Mapping[str, Any]:
         return {
@@ -273,11 +296,21 @@ def mapping(value: dg.PartitionMapping | None, otherwise: str) -> Mapping[str, A
     }
 
 
+def _evaluated(check: dg.AssetCheckEvaluation) -> dict[str, Any]:
+    partitions_by_kind = {} if check.passed else {kind: value.value for kind, value in check.metadata.items()}
+    return {"key": check.asset_key.to_user_string(), "says": check.description, "partitions": partitions_by_kind}
+
+
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, dg.MetadataValue) else value
 
 
-_DESCRIPTIONS = {"contract": Location.contract, "assets": Location.assets, "checked": Location.checked}
+_DESCRIPTIONS = {
+    "contract": Location.contract,
+    "assets": Location.assets,
+    "checked": Location.checked,
+    "stored": Location.stored,
+}
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def run(
     days_to_build(workspace, *days)
     port = port or (_UI_PORT if serve else None)
     remembered = None if everything else recall(workspace, ExportFiles.of(workspace.exports))
-    fork_runs(_forked(workspace), workspace.logs / "runs.log")
+    fork_runs(in_this_interpreter(workspace), workspace.logs / "runs.log")
     if port or not (remembered and remembered.seems_fresh):
         start_loading()
     # They import Dagster, while the locations load.
@@ -66,7 +66,7 @@ def run(
         raise click.exceptions.Exit(1)
 
 
-def _forked(workspace: Workspace) -> Mapping[str, str | None]:
+def in_this_interpreter(workspace: Workspace) -> Mapping[str, str | None]:
     """Return the locations that this interpreter serves; another one's code is not loaded here."""
     return {
         name: entry.module

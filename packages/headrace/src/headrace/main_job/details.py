@@ -1,4 +1,4 @@
-"""What the last materialization of each partition says of its code, its source and its reading, kept between main jobs.
+"""What the last materialization of each partition says of code, source, reading and rows, kept between main jobs.
 
 Dagster's index answers in one query which materialization is a partition's last one. What that one says of its code and
 of its export is in the event, and to read an event takes 0.3 ms: half a minute for ten years of hours. So it is read
@@ -20,11 +20,12 @@ from headrace.main_job.code_versions import is_same_code
 from headrace.main_job.plan import Partition
 from headrace.main_job.remembered import write_json
 
-_FORMAT = 2
+_FORMAT = 3
 _FILE = "headrace-details.json"
 _PAGE = 1000
 _CODE_VERSION_TAG = "dagster/code_version"
 _SOURCE = "source_sha256"
+_ROWS = "dagster/partition_row_count"
 _READ_UP_TO = "dagster_dbt_common/read_up_to"
 """The tag by which `dagster-dbt-common` says the newest storage id when a build began; a test holds them equal."""
 
@@ -39,6 +40,7 @@ class Detail(NamedTuple):
         code_since: of a view, the id of the first materialization with the code of this one; else None.
         read_up_to: the newest storage id when its build began, or that of the one in `code_since`; None where it says
             none.
+        rows: the rows that the partition had; None where it says none.
     """
 
     storage_id: int
@@ -46,6 +48,7 @@ class Detail(NamedTuple):
     source: str
     code_since: int | None = None
     read_up_to: int | None = None
+    rows: int | None = None
 
 
 class Details:
@@ -114,10 +117,14 @@ class Details:
             wanted = AssetRecordsFilter(key, storage_ids=list(ids[start : start + _PAGE]))
             for record in self._instance.fetch_materializations(wanted, limit=_PAGE).records:
                 if materialization := record.asset_materialization:
-                    source, tags = materialization.metadata.get(_SOURCE), materialization.tags or {}
-                    version = tags.get(_CODE_VERSION_TAG, "")
+                    source, rows = (materialization.metadata.get(name) for name in (_SOURCE, _ROWS))
+                    tags = materialization.tags or {}
                     detail = Detail(
-                        record.storage_id, version, str(source.value) if source else "", read_up_to=_read_up_to(tags)
+                        record.storage_id,
+                        tags.get(_CODE_VERSION_TAG, ""),
+                        str(source.value) if source else "",
+                        read_up_to=_read_up_to(tags),
+                        rows=int(str(rows.value)) if rows else None,
                     )
                     found[_name(materialization.partition)] = detail
         return found

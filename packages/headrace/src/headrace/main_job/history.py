@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from dagster import AssetKey, DagsterEventType, DagsterInstance
 
@@ -11,6 +12,7 @@ from headrace.local_dagster.asset_node import AssetNode
 from headrace.local_dagster.failed_checks import failed_checks
 from headrace.main_job.details import Details
 from headrace.main_job.plan import History, Partition
+from headrace.main_job.stored_rows import StoredRows
 from headrace.tools.ducklake import DuckLake
 from headrace.workspace import Workspace
 
@@ -21,11 +23,18 @@ class RecordedHistory:
     Args:
         workspace: where lake and warehouse are.
         instance: the instance.
+        differing: partitions of assets whose rows are not those that were recorded; they count as missing.
     """
 
-    def __init__(self, workspace: Workspace, instance: DagsterInstance) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        instance: DagsterInstance,
+        differing: Mapping[AssetKey, Collection[str]] = MappingProxyType({}),
+    ) -> None:
         self._workspace = workspace
         self._instance = instance
+        self._differing = differing
         self._tables_of: dict[Path, Collection[str] | None] = {}
 
     def of(self, nodes: Sequence[AssetNode]) -> Mapping[AssetKey, History]:
@@ -38,6 +47,7 @@ class RecordedHistory:
         lake = DuckLake.of(self._workspace).tables() if self._workspace.target == "ducklake" else None
         failed = self._failed_partitions(nodes)
         details = Details(self._instance, self._workspace.dagster_home)
+        stored = StoredRows(self._workspace.dagster_home)
         entries = [record.asset_entry for record in self._instance.get_asset_records([node.key for node in nodes])]
         last = {entry.asset_key: record for entry in entries if (record := entry.last_materialization_record)}
         history = {}
@@ -46,8 +56,15 @@ class RecordedHistory:
                 continue
             ids = self._ids(node, last[node.key].storage_id)
             has_table = self._has_table(node, lake)
-            there = {partition: id_ for partition, id_ in ids.items() if has_table and self._has_file(node, partition)}
+            gone = self._differing.get(node.key, ())
+            there = {
+                partition: id_
+                for partition, id_ in ids.items()
+                if has_table and partition not in gone and self._has_file(node, partition)
+            }
             found = details.of(node.key, last[node.key], there, is_view=node.is_virtual)
+            for emptied in stored.emptied(node, {partition: detail.rows for partition, detail in found.items()}):
+                del there[emptied]
             history[node.key] = History(
                 storage_ids=there,
                 read_up_to={
@@ -59,6 +76,7 @@ class RecordedHistory:
                 failed=failed.get(node.key, ()),
             )
         details.keep()
+        stored.keep()
         return history
 
     def _ids(self, node: AssetNode, last: int) -> Mapping[Partition, int]:

@@ -1,7 +1,7 @@
 """From what the locations define, what is recorded and what is in the exports to what has to be built."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -24,11 +24,13 @@ class Wanted(NamedTuple):
         first: the first day; the first of the exports where it is None.
         last: the last day; the last of the exports where it is None.
         everything: build all partitions of the days, fresh or not.
+        differing: the partitions of each asset whose rows are not those that were recorded: they count as missing.
     """
 
     first: date | None
     last: date | None
     everything: bool
+    differing: Mapping[AssetKey, Collection[str]] = {}
 
 
 class PlanOfDays(NamedTuple):
@@ -68,5 +70,5 @@ def plan_days(
     first, last = days_to_build(workspace, wanted.first, wanted.last, tables, tell)
     hashes = ExportFiles.of(workspace.exports).hashes(first, last)
     sources = {AssetKey(["raw", table]): of_table for table, of_table in hashes.items()}
-    history = {} if wanted.everything else RecordedHistory(workspace, instance).of(nodes)
+    history = {} if wanted.everything else RecordedHistory(workspace, instance, wanted.differing).of(nodes)
     return PlanOfDays(first, last, plan_build(nodes, history, sources, first, last, everything=wanted.everything))

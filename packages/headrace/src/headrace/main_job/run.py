@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 from dagster import DagsterInstance
@@ -38,11 +38,13 @@ class Output:
         form: of the result on standard output, `text` or `json`; all else goes to standard error.
         profile: takes the times of the stages.
         prints_profile: whether the times are printed.
+        table: where the table of the result goes, standard output by default.
     """
 
     form: str
     profile: Profile
     prints_profile: bool
+    table: Console = field(default_factory=lambda: Console(soft_wrap=True))
 
     def end(self, planned: PlanOfDays, report: RunReport | None, console: Console) -> bool:
         """Print the result; return whether all is there."""
@@ -53,7 +55,7 @@ class Output:
             told = report.to_dict() if report else {"assets": [], "failures": []}
             click.echo(json.dumps({**told, **({"profile": seconds} if self.prints_profile else {})}, indent=1))
         elif report:
-            Console(soft_wrap=True).print(result_table(report))
+            self.table.print(result_table(report))
         failed = report is not None and _print_failures(report, console)
         if self.prints_profile:
             console.print(profile_table(seconds))

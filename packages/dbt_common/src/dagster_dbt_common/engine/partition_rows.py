@@ -1,0 +1,98 @@
+"""How many rows of each partition a table has, by one scan of one column through dbt's adapter."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from dagster import TimeWindow, get_dagster_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dagster import TimeWindowPartitionsDefinition
+    from dbt.adapters.base.impl import BaseAdapter
+
+_MINUTE = 60
+_QUARTER = 15 * _MINUTE
+"""Each zone of today is a multiple of so many seconds from UTC, and so are windows that begin with an hour."""
+_TYPE_OF = {"duckdb": "typeof({})", "postgres": "pg_typeof({})::text"}
+_WIDER = timedelta(days=2)
+"""More than any zone is from UTC: what is read is pruned by a comparison that may take a local time for one of UTC."""
+_LOG = get_dagster_logger()
+
+
+class PartitionRows:
+    """Counts the rows of partitions that are neighbours.
+
+    Args:
+        definition: the partitions.
+        keys: those that are counted, in the order of time.
+    """
+
+    def __init__(self, definition: TimeWindowPartitionsDefinition, keys: Sequence[str]) -> None:
+        self._keys = keys
+        self._zone = ZoneInfo(definition.timezone)
+        windows = [definition.time_window_for_partition_key(key) for key in keys]
+        self._windows: Sequence[TimeWindow] = windows
+        self._starts = [window.start.timestamp() for window in windows]
+        self._ends = [window.end.timestamp() for window in windows]
+        self._seconds = _MINUTE if any(start % _QUARTER for start in self._starts) else _QUARTER
+
+    def of(self, adapter: BaseAdapter, props: Mapping[str, Any]) -> Mapping[str, int] | None:
+        """Return the rows of each partition, 0 among them; rows without a time are in none.
+
+        None is what cannot be counted: a model without `event_time`, a warehouse other than DuckDB and Postgres, or
+        one that gave an error, which is logged.
+
+        Args:
+            adapter: dbt's adapter.
+            props: the node of the model.
+        """
+        column, type_of = props["config"].get("event_time"), _TYPE_OF.get(adapter.type())
+        if not column or not type_of or not self._keys:
+            return None
+        query = (
+            f"select floor(extract(epoch from {column}) / {self._seconds}), count(*), "  # noqa: S608 - dbt's own names
+            f"min({type_of.format(column)}) from {props['relation_name']} "
+            f"where {column} >= cast('{self._day(self._windows[0].start - _WIDER)}' as date) "
+            f"and {column} < cast('{self._day(self._windows[-1].end + _WIDER)}' as date) group by 1"
+        )
+        try:
+            with adapter.connection_named(f"partition_rows_{props['unique_id']}"):
+                _, table = adapter.execute(query, fetch=True)
+        except Exception as error:  # the adapter's own kind of error; a count that is missing must not fail a model
+            _LOG.warning(f"no rows by partition of {props['relation_name']}: {error}")
+            return None
+        found = dict.fromkeys(self._keys, 0)
+        for bucket, count, kind in table.rows:
+            moment = int(bucket) * self._seconds
+            if str(kind).lower() == "date":  # one of the partitions' zone
+                moment = int(datetime.fromtimestamp(moment, UTC).replace(tzinfo=self._zone).timestamp())
+            place = bisect_right(self._starts, moment) - 1
+            if place >= 0 and moment < self._ends[place]:
+                found[self._keys[place]] += int(count)
+        return found
+
+    @staticmethod
+    def _day(moment: datetime) -> str:
+        return moment.astimezone(UTC).date().isoformat()
+
+
+def has_table(adapter: BaseAdapter, props: Mapping[str, Any]) -> bool:
+    """Return whether the warehouse has a node's table, as far as it has the standard's `information_schema`.
+
+    Not by the adapter's `get_relation`, which runs a macro, and needs a manifest for that.
+    """
+    named = {"table_catalog": "database", "table_schema": "schema", "table_name": "alias"}
+    told = [f"lower({column}) = '{_plain(props[name])}'" for column, name in named.items()]
+    query = f"select count(*) from information_schema.tables where {' and '.join(told)}"  # noqa: S608 - quoted
+    with adapter.connection_named(f"has_table_{props['unique_id']}"):
+        _, table = adapter.execute(query, fetch=True)
+    return bool(table[0][0])
+
+
+def _plain(name: object) -> str:
+    return str(name).lower().replace("'", "''")

@@ -1,0 +1,99 @@
+"""Whether the warehouse has what was recorded: rows that went away, that came by hand, and a table that was dropped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from conftest import Minimal
+
+pytestmark = pytest.mark.slow
+
+JOB = "dbt_minimal__stored_rows"
+ROWS = "dagster/partition_row_count"
+EVENTS = dg.AssetKey("events_daily")
+CHANGES = {
+    "delete from events_daily where id = 'a'": {"gone": ["2024-01-01"]},
+    "delete from events_daily where id = 'b'": {"fewer": ["2024-01-02"]},
+    "insert into events_daily from events_daily where id = 'a'": {"more": ["2024-01-01"]},
+    "insert into events_daily (id, occurred_at) values ('x', '2024-01-04 10:00:00')": {"unrecorded": ["2024-01-04"]},
+    "drop table events_daily cascade": {"gone": ["2024-01-01", "2024-01-02", "2024-01-03"]},
+}
+
+
+@pytest.fixture
+def built(minimal: Minimal) -> Minimal:
+    """Build three days of which the second has two rows and the third has none."""
+    minimal.write_events(
+        ("a", "2024-01-01 10:00:00", "oslo", "1"),
+        ("b", "2024-01-02 00:00:00", "oslo", "2"),
+        ("c", "2024-01-02 23:59:59", "oslo", "3"),
+    )
+    minimal.run_upstream()
+    assert minimal.run("events_daily", start="2024-01-01", end="2024-01-03").success
+    return minimal
+
+
+def looked(built: Minimal) -> dg.AssetCheckEvaluation:
+    """Run the checks, and return that of the daily events."""
+    done = built.definitions.resolve_job_def(JOB).execute_in_process(instance=built.instance)
+    (found,) = [each for each in done.get_asset_check_evaluations() if each.asset_key == EVENTS]
+    return found
+
+
+def kinds(found: dg.AssetCheckEvaluation) -> Mapping[str, Any]:
+    return {kind: value.value for kind, value in found.metadata.items()}
+
+
+def change(built: Minimal, statement: str) -> None:
+    with duckdb.connect(built.warehouse) as connection:
+        connection.execute(statement)
+
+
+def test_what_is_not_as_recorded_is_told_by_partition(built: Minimal) -> None:
+    page = built.instance.fetch_materializations(EVENTS, limit=10)
+    events = [record.asset_materialization for record in page.records]
+    recorded = {event.partition: event.metadata[ROWS].value for event in events if event}
+    assert recorded == {"2024-01-01": 1, "2024-01-02": 2, "2024-01-03": 0}
+    found = looked(built)
+    assert (found.passed, found.description, found.metadata) == (True, "3 as recorded", {})
+
+    content = built.warehouse.read_bytes()
+    for statement, said in CHANGES.items():
+        change(built, statement)
+        found = looked(built)
+        assert not found.passed
+        assert kinds(found) == said, statement
+        lost = {"gone", "fewer"} & set(said)
+        assert found.severity == (dg.AssetCheckSeverity.ERROR if lost else dg.AssetCheckSeverity.WARN)
+        built.warehouse.write_bytes(content)
+    assert looked(built).passed
+
+
+def test_what_is_built_again_passes(built: Minimal) -> None:
+    change(built, "delete from events_daily where id <> 'a'")
+    assert not looked(built).passed
+    assert built.run("events_daily", start="2024-01-02").success
+    assert looked(built).passed
+
+    change(built, "insert into events_daily from events_daily where id = 'a'")
+    (name,) = [job.name for job in built.definitions.jobs or () if job.name.endswith("daily__full_refresh")]
+    assert built.definitions.resolve_job_def(name).execute_in_process(instance=built.instance).success
+    assert looked(built).passed
+
+
+def test_a_model_that_is_being_built_is_not_looked_at(built: Minimal) -> None:
+    change(built, "delete from events_daily")
+    run = built.instance.create_run_for_job(
+        built.definitions.resolve_implicit_global_asset_job_def(), asset_selection=frozenset([EVENTS])
+    )
+    built.instance.report_run_canceling(run)
+    assert looked(built).description == "It is being built now: not looked at."
+    built.instance.report_run_canceled(run)
+    assert not looked(built).passed
