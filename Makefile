@@ -56,6 +56,10 @@ test-fast: install ## The tests that start no servers and run no dbt
 nightly: export HEADRACE_THOROUGH := 1
 nightly: test ## All tests with their full numbers: each mutation, 20 kills, 400 histories, a year of jafgen
 
+.PHONY: soak
+soak: install ## A thousand main jobs that are killed at random moments (HEADRACE_KILLS, HEADRACE_SEED); takes hours
+	@HEADRACE_THOROUGH=1 HEADRACE_KILLS=$${HEADRACE_KILLS:-1000} $(PYTEST) tests/faults/test_kills.py
+
 .PHONY: slowest
 slowest: install ## The ten files of the last `make test` that took longest, and why
 	@$(RUN) python tests/slowest.py $(STATE)/tests

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from marts import assert_marts_equal_exports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -147,29 +148,6 @@ def built_for(day: str, *raw: str) -> Mapping[str, Counter[str | None]]:
     }
 
 
-def assert_marts_equal_exports(shop: Shop) -> None:
-    at = "date_trunc('{}', ordered_at)::timestamp"
-    period = "select {}, {} as period, count(*), sum({})::bigint from {} group by all order by all"
-    mart = "select {}, {}::timestamp, orders, revenue_cents from {} order by all"
-    exported = {
-        grain: shop.exported(period.format("store_id", at.format(grain), "order_total", "orders"))
-        for grain in ("day", "hour", "month")
-    }
-    assert {row[1].date().isoformat() for row in exported["day"]} == {FIRST, OLD, NEW}
-    assert shop.query(period.format("store_id", at.format("day"), "order_total_cents", "orders")) == exported["day"]
-    assert shop.query(mart.format("store_id", "hour", "store_hours")) == exported["hour"]
-    assert shop.query(mart.format("store_id", "month", "store_months")) == exported["month"]
-    assert shop.query(mart.format("customer_id", "ordered_on", "customer_days")) == shop.exported(
-        period.format("customer", at.format("day"), "order_total", "orders")
-    )
-    items = "select order_id, count(*) from {} group by all order by all"
-    assert shop.query(items.format("order_items")) == shop.exported(items.format("items"))
-    everything = shop.exported("select sum(order_total)::bigint from orders")
-    for mart in ("customers", "locations"):
-        assert shop.query(f"select sum(revenue_cents)::bigint from {mart}") == everything
-    assert shop.query("select sum(units_sold)::bigint from products") == shop.exported("select count(*) from items")
-
-
 def test_a_day_arrives_in_the_marts_by_itself(live: Live, capsys: pytest.CaptureFixture[str]) -> None:
     shop, start, began = live.shop, live.shop.last_id(), time.time()
     live.wait_until(lambda: live.at_rest(began), "rest after the main job", 120)
@@ -194,7 +172,7 @@ def test_a_day_arrives_in_the_marts_by_itself(live: Live, capsys: pytest.Capture
     # Where ticks take longer than what they look at, a day may be built once more; its rows are the same.
     more = {name: built - both[name] for name, built in found.items()}
     assert max((count for built in more.values() for count in built.values()), default=0) <= 1, found
-    assert_marts_equal_exports(shop)
+    assert_marts_equal_exports(shop, [FIRST, OLD, NEW])
     with capsys.disabled():
         print(  # noqa: T201 - what was measured
             f"\nfrom the export to every mart: new day {arrived - dropped:.0f} s, corrected day {ended - arrived:.0f} s"

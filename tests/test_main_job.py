@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+from marts import assert_marts_equal_exports
 
 if TYPE_CHECKING:
     from tests.conftest import OpenShop, Shop
@@ -62,29 +63,6 @@ def hours(*days: str) -> set[str]:
     return {f"{day}-{hour:02}:00" for day in days for hour in range(24)}
 
 
-def assert_marts_equal_exports(shop: Shop) -> None:
-    by = "select {} as store, {} as period, count(*), sum({})::bigint from orders group by all order by all"
-    at = "date_trunc('{}', ordered_at)::timestamp"
-    days = shop.exported(by.format("store_id", at.format("day"), "order_total"))
-    assert len(days) >= 2 * len(DAYS)
-    assert shop.query(by.format("store_id", at.format("day"), "order_total_cents")) == days
-    mart = "select store_id, {}::timestamp, orders, revenue_cents from {} order by all"
-    assert shop.query(mart.format("hour", "store_hours")) == shop.exported(
-        by.format("store_id", at.format("hour"), "order_total")
-    )
-    assert shop.query(mart.format("month", "store_months")) == shop.exported(
-        by.format("store_id", at.format("month"), "order_total")
-    )
-    customer_days = "select customer_id, ordered_on::timestamp, orders, revenue_cents from customer_days order by all"
-    assert shop.query(customer_days) == shop.exported(by.format("customer", at.format("day"), "order_total"))
-    assert shop.query("select count(*), count(distinct item_id) from order_items") == shop.exported(
-        "select count(*), count(distinct id) from items"
-    )
-    everything = shop.exported("select sum(order_total)::bigint from orders")
-    for lifetime in ("customers", "locations"):
-        assert shop.query(f"select sum(revenue_cents)::bigint from {lifetime}") == everything
-
-
 def test_it_ends_with_a_table(first_run: FirstRun) -> None:
     lines = first_run.result.stdout.splitlines()
     assert lines[0].split() == ["asset", "partitions", "rows", "seconds", "checks", "passed"]
@@ -100,7 +78,7 @@ def test_it_ends_with_a_table(first_run: FirstRun) -> None:
 
 
 def test_marts_equal_the_exports_to_the_cent(shop: Shop) -> None:
-    assert_marts_equal_exports(shop)
+    assert_marts_equal_exports(shop, DAYS)
 
 
 def test_a_range_is_one_invocation_of_dbt_for_each_group(shop: Shop) -> None:
@@ -183,7 +161,7 @@ def test_a_revised_day_is_built_with_its_hours_its_month_and_the_marts(shop: Sho
     assert set(report) == set(built)
     assert built.keys() - expected.keys() <= {"stg_orders", "stg_items"}
     assert shop.query("select count(*) from orders") > orders
-    assert_marts_equal_exports(shop)
+    assert_marts_equal_exports(shop, DAYS)
 
 
 @MAKES_UP
@@ -221,7 +199,7 @@ def test_a_broken_day_fails_alone_and_is_made_up_for(shop: Shop) -> None:
     assert set(built["orders"]) <= {good, broken}
     assert set(built["orders"]) >= {broken}
     assert set(built["store_hours"]) <= hours(good, broken)
-    assert_marts_equal_exports(shop)
+    assert_marts_equal_exports(shop, DAYS)
     assert "everything is fresh" in shop.call("run").stderr
 
 
@@ -243,7 +221,7 @@ def test_changed_code_is_built_with_what_is_below(shop: Shop) -> None:
         "locations": {None},
     }
     assert shop.query("select bool_and(store_name = upper(store_name)) from locations") == [(True,)]
-    assert_marts_equal_exports(shop)
+    assert_marts_equal_exports(shop, DAYS)
 
 
 TRAILING = """\
@@ -303,7 +281,7 @@ def test_a_table_and_a_view_that_were_dropped_are_missing(shop: Shop) -> None:
     built = shop.built(after=last)
     assert {"products", "stg_tweets"} <= built.keys() <= {"products", "stg_tweets", "customers"}
     assert shop.run() == {}
-    assert_marts_equal_exports(shop)
+    assert_marts_equal_exports(shop, DAYS)
 
 
 @MAKES_UP
@@ -316,7 +294,20 @@ def test_what_was_deleted_is_missing(shop: Shop) -> None:
     assert built["raw/tweets"] == {DAYS[1]}
     assert "raw/orders" not in built
     assert built["orders"] == set(DAYS)
-    assert_marts_equal_exports(shop)
+    assert_marts_equal_exports(shop, DAYS)
+
+
+@MAKES_UP
+def test_a_day_that_was_emptied_by_hand_is_missing(shop: Shop) -> None:
+    last = shop.last_id()
+    with duckdb.connect(shop.warehouse) as connection:
+        connection.execute(f"delete from orders where ordered_at::date = '{DAYS[1]}'")
+    shop.run()
+    built = shop.built(after=last)
+    assert built["orders"] == {DAYS[1]}
+    assert "order_items" not in built
+    assert_marts_equal_exports(shop, DAYS)
+    assert shop.run() == {}
 
 
 def test_the_unit_tests_of_dbt_pass(shop: Shop) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from dagster_dbt_common.automation.reconcile import Calendars, Follower, Made, Stored, all_behind
 from dagster_dbt_common.automation.reconcile import History as MadeOfAll
 from headrace.local_dagster.asset_node import AssetNode
-from headrace.main_job.plan import History, plan_build
+from headrace.main_job.plan import Beginning, History, plan_build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,12 +80,18 @@ class Log:
     """What was recorded, as Dagster numbers it: each event has a greater id than those before."""
 
     last: int = 0
+    builds: int = 0
     made: dict[str, dict[Partition, Made]] = field(default_factory=lambda: defaultdict(dict))
 
-    def record(self, table: Table, partition: Partition, began: int | None) -> None:
-        """Record a partition whose build began when `began` was the newest id; a loader does not say."""
+    def load(self, table: Table, partition: Partition) -> None:
+        """Record a partition of a loader, which does not say when it began."""
         self.last += 1
-        self.made[table.name][partition] = Made(self.last, self.last if began is None else began)
+        self.made[table.name][partition] = Made(self.last, self.last)
+
+    def build(self, table: Table, partition: Partition, began: int, build: str) -> None:
+        """Record a partition of a build that began when `began` was the newest id."""
+        self.last += 1
+        self.made[table.name][partition] = Made(self.last, began, build)
 
 
 @st.composite
@@ -104,39 +110,50 @@ def graphs(draw: st.DrawFn) -> Sequence[Table]:
 
 @st.composite
 def logs(draw: st.DrawFn, tables: Sequence[Table]) -> Log:
-    """Load all, and build all perhaps; then build ranges of some tables of one grain in a run, while a loader loads."""
+    """Load all, and build all perhaps; then build ranges of some tables of one grain, while a loader loads.
+
+    Another build may begin at the same id, and end later: it has not read what the first one made.
+    """
     log = Log()
     raws, models = [table for table in tables if not table.reads], [table for table in tables if table.reads]
     for table in raws:
         for key in KEYS[table.grain]:
-            log.record(table, key, None)
+            log.load(table, key)
     for table in models if draw(st.booleans()) else ():
-        _build(draw, log, [table], raws)
+        _build(draw, log, [table], raws, log.last)
     for _ in range(draw(st.integers(0, 8))):
         if draw(st.booleans()):
             _load(draw, log, raws)
         else:
-            grain = draw(st.sampled_from(sorted({table.grain for table in models})))
-            first = draw(st.integers(0, len(KEYS[grain]) - 1))
-            of_run = [table for table in models if table.grain == grain and draw(st.booleans())]
-            _build(draw, log, of_run, raws, slice(first, draw(st.integers(first + 1, len(KEYS[grain])))))
+            began = log.last
+            for _ in range(draw(st.integers(1, 2))):
+                grain = draw(st.sampled_from(sorted({table.grain for table in models})))
+                first = draw(st.integers(0, len(KEYS[grain]) - 1))
+                of_run = [table for table in models if table.grain == grain and draw(st.booleans())]
+                _build(draw, log, of_run, raws, began, slice(first, draw(st.integers(first + 1, len(KEYS[grain])))))
     return log
 
 
 def _load(draw: st.DrawFn, log: Log, raws: Sequence[Table]) -> None:
     raw = draw(st.sampled_from(raws))
-    log.record(raw, draw(st.sampled_from(KEYS[raw.grain])), None)
+    log.load(raw, draw(st.sampled_from(KEYS[raw.grain])))
 
 
-def _build(
-    draw: st.DrawFn, log: Log, tables: Sequence[Table], raws: Sequence[Table], places: slice = slice(None)
+def _build(  # noqa: PLR0917 - hypothesis hands over the first
+    draw: st.DrawFn,
+    log: Log,
+    tables: Sequence[Table],
+    raws: Sequence[Table],
+    began: int,
+    places: slice = slice(None),
 ) -> None:
-    began = log.last
+    log.builds += 1
+    build = f"build {log.builds}"
     for table in tables:
         if draw(st.booleans()):
             _load(draw, log, raws)
         for key in KEYS[table.grain][places]:
-            log.record(table, key, began)
+            log.build(table, key, began, build)
 
 
 def stale_by_definition(tables: Sequence[Table], log: Log) -> set[tuple[str, Partition]]:
@@ -153,7 +170,7 @@ def stale_by_definition(tables: Sequence[Table], log: Log) -> set[tuple[str, Par
                         mine is not None
                         and theirs is not None
                         and theirs.id > mine.read_up_to
-                        and theirs.read_up_to != mine.read_up_to
+                        and theirs.build != mine.build
                     )
                     if mine is None or came_later or came_meanwhile or (upstream.name, read) in stale:
                         stale.add((table.name, partition))
@@ -201,7 +218,7 @@ def stale_of_main_job(tables: Sequence[Table], log: Log) -> set[tuple[str, Parti
     history = {
         AssetKey(name): History(
             storage_ids={partition: each.id for partition, each in made.items()},
-            read_up_to={partition: each.read_up_to for partition, each in made.items()},
+            began={partition: Beginning(each.read_up_to, each.build) for partition, each in made.items()},
             code_versions=dict.fromkeys(made, "1"),
         )
         for name, made in log.made.items()

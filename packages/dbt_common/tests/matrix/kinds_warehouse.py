@@ -147,8 +147,22 @@ def build_in_every_way(warehouse: Warehouse, grain: str, zone: str, *, seed: str
         for season in seasons if thorough else [rng.choice(seasons)]:
             partitions = neighbours(around(zone, season), grain, zone)
             play(warehouse, kinds, partitions, lambda at: partition_of(at, grain, zone), full=full, rng=rng)
+        done = warehouse.definitions.resolve_job_def("dbt_kinds__stored_rows").execute_in_process(
+            instance=warehouse.instance
+        )
+        said = [event.asset_observation_data.asset_observation for event in done.get_asset_observation_events()]
+        assert set(kinds) <= {
+            each.asset_key.to_user_string() for each in said if "as recorded" in str(each.description)
+        }
     finally:
         warehouse.restore()
+
+
+def observations(instance: dg.DagsterInstance, run: str) -> Sequence[dg.AssetObservation]:
+    """Return the observations that a run has recorded."""
+    records = instance.get_records_for_run(run, of_type=dg.DagsterEventType.ASSET_OBSERVATION).records
+    events = [record.event_log_entry.dagster_event for record in records]
+    return [event.asset_observation_data.asset_observation for event in events if event]
 
 
 def recorded_rows(result: dg.ExecuteInProcessResult) -> Mapping[str, Sequence[object]]:

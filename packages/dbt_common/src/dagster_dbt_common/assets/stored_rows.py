@@ -1,31 +1,33 @@
-"""Whether the warehouse has what Dagster has recorded: a check `stored_rows` of each model with partitions.
+"""Whether the warehouse has what Dagster has recorded: a job that looks at each model with partitions.
 
 A build records how many rows each of its partitions has. Rows that went away since, by hand, by another tool or with a
 table that was dropped, are found here; so are rows that nobody recorded. It is one scan of one column for each model.
+
+What is found is an observation of the model, and no asset check: Dagster 1.13 runs the checks of an asset in each run
+that builds it, as a step of its own, and this one reads the whole history.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from dagster import (
-    AssetCheckExecutionContext,
-    AssetCheckResult,
-    AssetCheckSeverity,
-    AssetCheckSpec,
     AssetKey,
+    AssetObservation,
     AssetRecordsFilter,
-    AssetSelection,
     DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
     DefaultScheduleStatus,
     Definitions,
+    Failure,
+    MetadataValue,
+    OpExecutionContext,
     RunsFilter,
     ScheduleDefinition,
-    define_asset_job,
     in_process_executor,
-    multi_asset_check,
+    job,
+    op,
 )
 
 from dagster_dbt_common.assets.group_build import PARTITION_ROWS, GroupBuild, write_pool
@@ -37,10 +39,10 @@ if TYPE_CHECKING:
     from dbt.adapters.base.impl import BaseAdapter
 
 STORED_ROWS = "__stored_rows"
-"""The end of the name of the job that runs the checks."""
+"""The end of the name of the job and its schedule; `headrace reconcile` runs it, and reads its observations."""
 
-CHECK = "stored_rows"
-"""The name of the check; `headrace reconcile` reads its evaluations."""
+DIFFERENCES = "dagster_dbt_common/stored_rows"
+"""The metadata of an observation: lists of partitions, by what of them differs."""
 
 _PAGE = 1000
 _UNFINISHED = [
@@ -91,96 +93,96 @@ class Differences:
 
 
 def stored_rows_definitions(name: str, builds: Sequence[GroupBuild], cron: str | None) -> Definitions:
-    """Return the checks of the models with partitions, the job `<name>__stored_rows`, and its schedule if one is given.
+    """Return the job `<name>__stored_rows` over the models with partitions, and its schedule where one is given.
+
+    The job fails where something differs.
 
     Args:
         name: the prefix of the names, and the key of the `DbtResource`.
         builds: the project's groups.
         cron: when the schedule ticks, in UTC; it is on from the start.
     """
-    models = {
-        build.translator.get_asset_spec(build.plan.manifest, unique_id, build.project).key: (build, unique_id)
-        for build in builds
-        if build.group.is_partitioned
-        for unique_id in sorted(build.group.assets)
-        if build.plan.manifest["nodes"][unique_id]["config"].get("event_time")
-    }
-    if not models:
+    partitioned = [build for build in builds if build.group.is_partitioned and _models(build)]
+    if not partitioned:
         return Definitions()
 
-    @multi_asset_check(
+    @op(
         name=f"{name}{STORED_ROWS}_op",
-        specs=[
-            AssetCheckSpec(CHECK, asset=key, description="Each partition has the rows that its build recorded.")
-            for key in models
-        ],
-        can_subset=True,
         required_resource_keys={name},
         pool=write_pool(builds[0].project, builds[0].plan),
     )
-    def stored_rows(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+    def compare(context: OpExecutionContext) -> None:
         dbt: DbtResource = getattr(context.resources, name)
-        chosen = {key: models[key] for key in models if (key, CHECK) in set(context.selected_asset_check_keys)}
-        first, unique_id = next(iter(chosen.values()))
         # dbt makes its adapter when it lists a node.
-        invocation = dbt.cli(["list"], manifest=first.plan.manifest, unique_ids=[unique_id])
+        invocation = dbt.cli(
+            ["list"], manifest=partitioned[0].plan.manifest, unique_ids=[_models(partitioned[0])[0]["unique_id"]]
+        )
         invocation.wait()
+        differing = []
         try:
-            for key, (build, node) in chosen.items():
-                yield _result(context, key, build, node, cast("BaseAdapter", invocation.adapter))
+            for build in partitioned:
+                adapter = cast("BaseAdapter", invocation.adapter)
+                for key, said, found in _compared(context.instance, build, adapter):
+                    metadata = {DIFFERENCES: MetadataValue.json(found)}
+                    context.log_event(AssetObservation(key, description=said, metadata=metadata))
+                    if found:
+                        differing.append(f"{key.to_user_string()}: {said}")
         finally:
             invocation.close()
+        if differing:
+            raise Failure("\n".join(differing), allow_retries=False)
 
-    job = define_asset_job(
-        f"{name}{STORED_ROWS}",
-        selection=AssetSelection.checks(stored_rows),
-        description="Compares the rows of each partition with what was recorded when it was built.",
+    @job(
+        name=f"{name}{STORED_ROWS}",
         executor_def=in_process_executor,
+        description="Compares the rows of each partition with what was recorded when it was built.",
     )
-    schedules = []
-    if cron is not None:
-        schedules.append(
-            ScheduleDefinition(name=job.name, job=job, cron_schedule=cron, default_status=DefaultScheduleStatus.RUNNING)
-        )
-    return Definitions(asset_checks=[stored_rows], jobs=[job], schedules=schedules)
+    def stored_rows() -> None:
+        compare()
+
+    if cron is None:
+        return Definitions(jobs=[stored_rows])
+    schedule = ScheduleDefinition(
+        name=stored_rows.name, job=stored_rows, cron_schedule=cron, default_status=DefaultScheduleStatus.RUNNING
+    )
+    return Definitions(jobs=[stored_rows], schedules=[schedule])
 
 
-def _result(
-    context: AssetCheckExecutionContext, key: AssetKey, build: GroupBuild, unique_id: str, adapter: "BaseAdapter"
-) -> AssetCheckResult:
+def _models(build: GroupBuild) -> Sequence[Mapping[str, Any]]:
+    """Return the models of a group whose rows can be counted by partition, in an order of their own."""
+    nodes = (build.plan.manifest["nodes"][unique_id] for unique_id in sorted(build.group.assets))
+    return [props for props in nodes if props["config"].get("event_time")]
+
+
+def _compared(
+    instance: DagsterInstance, build: GroupBuild, adapter: "BaseAdapter"
+) -> Iterator[tuple[AssetKey, str, Mapping[str, Sequence[str]]]]:
+    """Yield what is to be said of each model of a group, and which of its partitions differ, by kind."""
     definition = build.group.partitions_def
-    assert definition is not None  # noqa: S101 - only models with partitions have the check
-    if _is_being_built(context.instance, key, context.run.run_id):
-        return _said(key, "It is being built now: not looked at.")
-    before = _newest(context.instance, key)
-    props = build.plan.manifest["nodes"][unique_id]
+    assert definition is not None  # noqa: S101 - only groups with partitions are compared
     counted = PartitionRows(definition, [str(each) for each in Calendar(definition).keys])
-    is_there = has_table(adapter, props)
-    stored = counted.of(adapter, props) if is_there else {}
-    if stored is None:
-        return _said(key, "Its rows cannot be counted by partition: see the log.")
-    recorded = _recorded(context.instance, key, before)
-    if _newest(context.instance, key) != before:
-        return _said(key, "It was built meanwhile: not looked at.")
-    found = Differences.between(recorded, stored, is_there=is_there).by_kind()
-    lost = "gone" in found or "fewer" in found
-    return AssetCheckResult(
-        asset_key=key,
-        check_name=CHECK,
-        passed=not found,
-        severity=AssetCheckSeverity.ERROR if lost else AssetCheckSeverity.WARN,
-        description=", ".join(f"{len(keys)} {kind}" for kind, keys in found.items()) or f"{len(recorded)} as recorded",
-        metadata={kind: [*keys] for kind, keys in found.items()},
-    )
+    for props in _models(build):
+        key = build.translator.get_asset_key(props)
+        if _is_being_built(instance, key):
+            yield key, "it is being built now: not looked at", {}
+            continue
+        before = _newest(instance, key)
+        is_there = has_table(adapter, props)
+        stored = counted.of(adapter, props) if is_there else {}
+        recorded = _recorded(instance, key, before)
+        if stored is None:
+            yield key, "its rows cannot be counted by partition: see the log", {}
+        elif _newest(instance, key) != before:
+            yield key, "it was built meanwhile: not looked at", {}
+        else:
+            found = Differences.between(recorded, stored, is_there=is_there).by_kind()
+            said = ", ".join(f"{len(keys)} {kind}" for kind, keys in found.items())
+            yield key, said or f"{len(recorded)} as recorded", found
 
 
-def _said(key: AssetKey, why: str) -> AssetCheckResult:
-    return AssetCheckResult(asset_key=key, check_name=CHECK, passed=True, description=why)
-
-
-def _is_being_built(instance: DagsterInstance, key: AssetKey, own_run: str) -> bool:
+def _is_being_built(instance: DagsterInstance, key: AssetKey) -> bool:
     runs = instance.get_runs(RunsFilter(statuses=_UNFINISHED))
-    return any(run.run_id != own_run and key in (run.asset_selection or ()) for run in runs)
+    return any(key in (run.asset_selection or ()) for run in runs)
 
 
 def _newest(instance: DagsterInstance, key: AssetKey) -> Mapping[str, int]:

@@ -28,7 +28,7 @@ from dagster import (
 )
 
 from dagster_dbt_common.automation.reconcile import Behind, Calendars, Follower, History, Made, Partition, all_behind
-from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
+from dagster_dbt_common.partitions.run_tags import BUILD, FULL_REFRESH, READ_UP_TO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -128,7 +128,7 @@ class Histories:
 
     def __init__(self) -> None:
         self._storage = ""
-        self._read_up_to: dict[AssetKey, dict[int, int]] = defaultdict(dict)
+        self._made_by_id: dict[AssetKey, dict[int, Made]] = defaultdict(dict)
 
     def read(self, instance: DagsterInstance, followers: Sequence[Follower]) -> History:
         """Return the latest materialization of each partition of the assets and of their upstreams."""
@@ -136,7 +136,7 @@ class Histories:
         storage = getattr(instance.run_storage, "get_run_storage_id", str)()
         if storage != self._storage:
             self._storage = storage
-            self._read_up_to.clear()
+            self._made_by_id.clear()
         stored = {each.key: each for follower in followers for each in (follower.asset, *follower.upstreams)}
         made: dict[AssetKey, Mapping[Partition, Made]] = {}
         unsaid = set()
@@ -155,18 +155,19 @@ class Histories:
         return History(made, frozenset(unsaid))
 
     def _made(self, key: AssetKey, storage_id: int) -> Made:
-        return Made(storage_id, self._read_up_to[key].get(storage_id, storage_id))
+        return self._made_by_id[key].get(storage_id) or Made(storage_id, storage_id)
 
     def _learn(self, instance: DagsterInstance, key: AssetKey) -> None:
         """Read the tags of the materializations since the last time, of the newest thousand.
 
         An older one, as in a range of more partitions or before a restart, counts as read up to itself.
         """
-        known = self._read_up_to[key]
+        known = self._made_by_id[key]
         since = AssetRecordsFilter(key, after_storage_id=max(known, default=None))
         for record in instance.fetch_materializations(since, limit=_RECORDS_A_LOOK).records:
-            tags = record.asset_materialization.tags if record.asset_materialization else None
-            known[record.storage_id] = int((tags or {}).get(READ_UP_TO, record.storage_id))
+            tags = (record.asset_materialization.tags if record.asset_materialization else None) or {}
+            read_up_to = int(tags.get(READ_UP_TO, record.storage_id))
+            known[record.storage_id] = Made(record.storage_id, read_up_to, tags.get(BUILD, ""))
 
 
 class _Gates:

@@ -212,9 +212,9 @@ class AdapterOfRun:
 
     @cached_property
     def _own(self) -> BaseAdapter:
-        # A copy with connections of its own: at its end dbt closes those of all threads of its adapter, while one of them
-        # may be reading here. A copy, since dbt-adapters 1.24 reads the source of each frame of the stack when an adapter
-        # is made: 20 ms in a run, and 0.4 s in a test.
+        # With connections of its own: at its end dbt closes those of all threads of its adapter, while one of them may
+        # be reading here. A copy: to make one, dbt-adapters 1.24 reads the source of each frame of the stack, for 20 ms
+        # in a run, and 0.4 s in a test.
         from dbt.adapters.factory import get_adapter_by_type
 
         adapter = copy(cast("BaseAdapter", get_adapter_by_type(self._type)))

@@ -11,7 +11,7 @@ from dagster import AssetKey, DagsterEventType, DagsterInstance
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.local_dagster.failed_checks import failed_checks
 from headrace.main_job.details import Details
-from headrace.main_job.plan import History, Partition
+from headrace.main_job.plan import Beginning, History, Partition
 from headrace.main_job.stored_rows import StoredRows
 from headrace.tools.ducklake import DuckLake
 from headrace.workspace import Workspace
@@ -67,8 +67,10 @@ class RecordedHistory:
                 del there[emptied]
             history[node.key] = History(
                 storage_ids=there,
-                read_up_to={
-                    partition: detail.read_up_to for partition, detail in found.items() if detail.read_up_to is not None
+                began={
+                    partition: Beginning(detail.read_up_to, detail.build)
+                    for partition, detail in found.items()
+                    if detail.read_up_to is not None
                 },
                 code_versions={partition: detail.code_version for partition, detail in found.items()},
                 code_since=found[None].code_since if node.is_virtual and found else None,

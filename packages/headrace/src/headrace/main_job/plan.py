@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 from dagster import AssetKey, TimeWindow, TimeWindowPartitionMapping
 
@@ -16,14 +17,26 @@ Partition = str | None
 """A partition key; None stands for an asset without partitions."""
 
 
+class Beginning(NamedTuple):
+    """When the build of a materialization began.
+
+    Args:
+        read_up_to: the newest storage id then.
+        build: what names the build, of which two may begin at one id; empty where nobody recorded that.
+    """
+
+    read_up_to: int
+    build: str = ""
+
+
 @dataclass(frozen=True)
 class History:
     """What Dagster's storage knows of one asset.
 
     Args:
         storage_ids: the storage id of the last materialization of each partition that has one; ids grow with time.
-        read_up_to: the newest storage id when the build of that materialization began; its own where a partition is
-            missing here. Of a view, that of the materialization in `code_since`.
+        began: when the build of that materialization began; with its own id where a partition is missing here. Of a
+            view, that of the materialization in `code_since`.
         code_versions: the code version of the last materialization of each partition.
         code_since: of a view, the storage id of the first materialization with the code of the last one.
         sources: the content hash of the export file that each partition was loaded from, where it says one.
@@ -31,7 +44,7 @@ class History:
     """
 
     storage_ids: Mapping[Partition, int] = field(default_factory=dict)
-    read_up_to: Mapping[Partition, int] = field(default_factory=dict)
+    began: Mapping[Partition, Beginning] = field(default_factory=dict)
     code_versions: Mapping[Partition, str] = field(default_factory=dict)
     code_since: int | None = None
     sources: Mapping[Partition, str] = field(default_factory=dict)
@@ -97,7 +110,7 @@ def plan_build(
                 built: Sequence[Partition] = [None] if parent.key in rewritten else []
             else:
                 since, built = dict(past.storage_ids), planned.get(parent.key, [])
-            changed.append(_Changes(node, parent, built, since, windows, read_up_to=past.read_up_to))
+            changed.append(_Changes(node, parent, built, since, windows, began=past.began))
         keys = []
         for key in _partitions(node, days, windows):
             before = known.storage_ids.get(key)
@@ -113,7 +126,7 @@ def plan_build(
                 or other_code
                 or key in known.failed
                 or (source is not None and source != known.sources.get(key))
-                or any(change.is_newer(key, before, known.read_up_to.get(key, before)) for change in changed)
+                or any(change.is_newer(key, before, known.began.get(key, Beginning(before))) for change in changed)
             ):
                 keys.append(key)
         if keys:
@@ -135,7 +148,7 @@ class _Changes:
         planned: its partitions that are built in any case.
         changed: the storage id of each of its partitions.
         windows: the windows of the graph.
-        read_up_to: the newest storage id when the build of a partition began; its own where it is missing here.
+        began: when the build of a partition began; with its own id where it is missing here.
     """
 
     def __init__(
@@ -146,7 +159,7 @@ class _Changes:
         changed: Mapping[Partition, int],
         windows: AllWindows,
         *,
-        read_up_to: Mapping[Partition, int],
+        began: Mapping[Partition, Beginning],
     ) -> None:
         self._of_child, self._of_parent = windows.of(child.partitions_def), windows.of(parent.partitions_def)
         self._mapping = child.mappings.get(parent.key)
@@ -155,22 +168,22 @@ class _Changes:
         if self._of_parent:
             keys = self._of_parent.keys
         self._when = [when.get(key, -1) for key in keys]
-        self._began = [read_up_to.get(key, when) for key, when in zip(keys, self._when, strict=True)]
+        self._began = [began.get(key, when) for key, when in zip(keys, self._when, strict=True)]
 
-    def is_newer(self, key: Partition, made: int, read_up_to: int) -> bool:
+    def is_newer(self, key: Partition, made: int, began: Beginning) -> bool:
         """Return whether a partition of the child reads one that is planned, or that was not there when it was built.
 
         Args:
             key: the partition of the child.
             made: its storage id.
-            read_up_to: the newest storage id when its build began: what one run makes has one, and is read within it.
+            began: when its build began: what one build makes has one beginning, and is read within it.
         """
         read = self._read(key)
         newest = max(self._when[read], default=-1)
-        if newest > made or newest <= read_up_to:
+        if newest > made or newest <= began.read_up_to:
             return newest > made
         pairs = zip(self._when[read], self._began[read], strict=True)
-        return any(when > read_up_to and began != read_up_to for when, began in pairs)
+        return any(when > began.read_up_to and theirs != began for when, theirs in pairs)
 
     def _read(self, key: Partition) -> slice:
         """Return the places of the parent's partitions that a partition of the child reads."""

@@ -30,7 +30,7 @@ def reconcile(*, heal: bool, form: str) -> None:
     """Compare the rows of each partition in the warehouse with what Dagster has recorded of it.
 
     A partition is `gone` (recorded with rows, and there are none), has `fewer` or `more` rows than were recorded, or is
-    `unrecorded`. Runs the check `stored_rows` of each model with partitions. Exit code 1: something differs.
+    `unrecorded`. Runs the job `<name>__stored_rows` of each dbt project. Exit code 1: something differs.
     """
     workspace = Workspace.find()
     workspace.enter()
@@ -60,7 +60,7 @@ def reconcile(*, heal: bool, form: str) -> None:
 
 
 def _differing(workspace: Workspace) -> Sequence[Mapping[str, Any]]:
-    """Run the checks of all locations, and return what each model's found."""
+    """Run the jobs of all locations, and return what they found of each model."""
     texts = describe(workspace, list(loadable(workspace).values()), "stored")
     return [each for text in texts.values() for each in json.loads(text)["stored"]]
 
