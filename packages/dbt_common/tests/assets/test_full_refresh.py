@@ -138,6 +138,7 @@ def test_a_full_refresh_is_one_run_that_records_every_partition(tides: Tides) ->
     assert recorded == Counter({(name, day): 1 for name in ("daily", "other") for day in DAYS})
     assert len({event.metadata["invocation_id"].value for event in events}) == 1
     assert all(LINEAGE in event.metadata for event in events)
+    assert {event.metadata["dagster/partition_row_count"].value for event in events} == {4}
 
     specs = {
         spec.key.to_user_string(): spec
