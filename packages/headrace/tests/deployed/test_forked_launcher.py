@@ -18,6 +18,7 @@ import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 
+from headrace.deployed.run_process import RunProcess, this_machine
 from headrace.local_dagster.dead_runs import DeadRuns
 from headrace.local_dagster.storage import create_storage
 
@@ -232,12 +233,21 @@ def only_status() -> DagsterRunStatus:
         return run.status
 
 
+def only_machine() -> str | None:
+    """Return where the only run was started, as it says."""
+    with DagsterInstance.get() as instance:
+        (run,) = instance.get_runs()
+        process = RunProcess.of(instance, run.run_id)
+        return process and process.machine
+
+
 def test_a_run_is_a_fork_of_a_process_that_has_loaded_the_location(served: Served) -> None:
     with served.launching(**served.forking) as command:
         pid, parent, session = served.run()
     assert only_status() is DagsterRunStatus.SUCCESS
     assert parent not in (command.pid, served.server)
     assert (served.imported(parent), served.imported(pid)) == (True, False)
+    assert only_machine() == this_machine()
     # The terminal's Ctrl-C is for the command alone.
     assert session == pid
     assert "RUN_SUCCESS" in (served.home / "runs.log").read_text()
@@ -342,6 +352,7 @@ def test_elsewhere_the_server_of_the_location_starts_the_run(served: Served) -> 
         pid, parent, _ = served.run()
     assert (parent, served.imported(pid)) == (served.server, True)
     wait_until(lambda: only_status() is DagsterRunStatus.SUCCESS)
+    assert only_machine() == this_machine()
 
 
 def test_a_location_that_does_not_load_any_more_fails_its_run(served: Served) -> None:

@@ -1,15 +1,18 @@
 """Whose process a number is, and what the launcher takes of Dagster."""
 
 import os
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pytest
 from dagster import DagsterInstance, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 from headrace.deployed.launcher import LocalRunLauncher
-from headrace.deployed.run_process import RunProcess
+from headrace.deployed.run_process import RunProcess, this_machine
 
 
 def test_a_number_is_the_process_that_had_it_when_it_said_so() -> None:
@@ -24,6 +27,27 @@ def test_a_number_is_the_process_that_had_it_when_it_said_so() -> None:
         child.kill()
         child.wait()
     assert not RunProcess(child.pid, time.time()).lives()
+
+
+def test_another_machine_and_another_start_of_this_one_are_told_apart() -> None:
+    host, namespace, boot = this_machine().split("/")
+    here = RunProcess(os.getpid(), time.time(), this_machine())
+    assert (here.host, here.lives()) == (None, True)
+    assert RunProcess(os.getpid(), time.time()).host is None, "nobody said so: it counts as started here"
+    rebooted = RunProcess(os.getpid(), time.time(), f"{host}/{namespace}/another-start")
+    assert (rebooted.host, rebooted.lives()) == (None, False)
+    assert RunProcess(os.getpid(), time.time(), f"another/{namespace}/{boot}").host == "another"
+    assert RunProcess(os.getpid(), time.time(), f"{host}/1/{boot}").host == host, "a container of this host"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace is made, which needs root")
+def test_a_process_of_another_pid_namespace_is_of_another_machine() -> None:
+    code = "from headrace.deployed.run_process import this_machine; print(this_machine())"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    inside = subprocess.run(command, check=False, capture_output=True, text=True)
+    if inside.returncode:
+        pytest.skip(f"this root may not make a namespace, as in many containers: {inside.stderr.strip()}")
+    assert RunProcess(os.getpid(), time.time(), inside.stdout.strip()).host == socket.gethostname()
 
 
 def test_what_the_launcher_takes_of_dagster_is_there(tmp_path: Path) -> None:

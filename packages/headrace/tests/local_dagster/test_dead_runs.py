@@ -12,10 +12,15 @@ import dagster as dg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.events import EngineEventData
+from dagster._core.launcher import WorkerStatus
 
+from headrace.deployed.run_process import this_machine
 from headrace.local_dagster.dead_runs import DeadRuns
 from headrace.main_job.plan import BuildPlan
 from headrace.main_job.report import BACKFILL_TAG, Failure, RunReport
+
+NOBODY = 2**22 + 1
+"""A number that no process has: one more than the most of Linux."""
 
 LOCATION = """
 import time
@@ -98,10 +103,48 @@ def test_a_run_whose_number_is_another_process_by_now_is_failed_and_its_slot_is_
         other.wait()
 
 
-def _started(run_id: str, pid: int, at: float) -> dg.EventLogEntry:
-    """Return the event by which a run says what process it is."""
+@pytest.mark.parametrize(
+    ("machine", "status"),
+    [
+        ("another/{namespace}/{boot}", DagsterRunStatus.STARTED),
+        ("{host}/1/{boot}", DagsterRunStatus.STARTED),
+        ("{host}/{namespace}/before-the-reboot", DagsterRunStatus.FAILURE),
+        ("{host}/{namespace}/{boot}", DagsterRunStatus.FAILURE),
+    ],
+)
+def test_a_run_of_another_machine_is_left_alone(tmp_path: Path, machine: str, status: DagsterRunStatus) -> None:
+    """Of an instance that machines share, the number of another one's process is nobody's here, or somebody else's."""
+    (tmp_path / "dagster.yaml").write_text(
+        "telemetry: {enabled: false}\nconcurrency: {pools: {granularity: op, default_limit: 1}}\n"
+        "run_launcher: {module: headrace.deployed.launcher, class: LocalRunLauncher}\n"
+    )
+
+    @dg.job
+    def sleep() -> None:
+        pass
+
+    host, namespace, boot = this_machine().split("/")
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        run = instance.create_run_for_job(sleep, status=DagsterRunStatus.STARTED)
+        where = machine.format(host=host, namespace=namespace, boot=boot)
+        instance.handle_new_event(_started(run.run_id, NOBODY, time.time(), where))
+        instance.event_log_storage.initialize_concurrency_limit_to_default("one")
+        instance.event_log_storage.claim_concurrency_slot("one", run.run_id, "sleeps")
+
+        DeadRuns(instance).mend()
+        known = instance.get_run_by_id(run.run_id)
+        assert known is not None
+        assert known.status == status
+        assert bool(instance.event_log_storage.get_concurrency_run_ids()) is (status is DagsterRunStatus.STARTED)
+        health = instance.run_launcher.check_run_worker_health(run)
+        assert health.status == (WorkerStatus.RUNNING if status is DagsterRunStatus.STARTED else WorkerStatus.FAILED)
+
+
+def _started(run_id: str, pid: int, at: float, machine: str | None = None) -> dg.EventLogEntry:
+    """Return the event by which a run says what process it is, and its launcher where."""
+    said = {"pid": str(pid), **({"headrace/machine": machine} if machine else {})}
     event = dg.DagsterEvent(
-        event_type_value="ENGINE_EVENT", job_name="sleep", event_specific_data=EngineEventData.in_process(pid)
+        event_type_value="ENGINE_EVENT", job_name="sleep", event_specific_data=EngineEventData(said)
     )
     return dg.EventLogEntry(
         error_info=None, level=20, user_message="", run_id=run_id, timestamp=at, job_name="sleep", dagster_event=event

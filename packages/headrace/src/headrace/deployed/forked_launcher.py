@@ -20,6 +20,7 @@ from dagster._grpc.types import ExecuteRunArgs
 from headrace.deployed.fork_server import LOG, fork, forked_locations
 from headrace.deployed.launcher import LocalRunLauncher
 from headrace.deployed.leftovers import guard_group
+from headrace.deployed.run_process import says_machine
 
 
 class ForkedRunLauncher(LocalRunLauncher):
@@ -37,7 +38,7 @@ class ForkedRunLauncher(LocalRunLauncher):
         # Said before the run says it: one that is killed until then is found, and can be terminated.
         pid = cast("int", process.pid)
         self._instance.report_engine_event(
-            f"Forked a process for the run (pid: {pid}).", run, EngineEventData.in_process(pid)
+            f"Forked a process for the run (pid: {pid}).", run, EngineEventData({"pid": str(pid), **says_machine()})
         )
 
 

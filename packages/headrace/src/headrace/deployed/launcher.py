@@ -12,14 +12,21 @@ import os
 import signal
 
 from dagster import DagsterRun, DefaultRunLauncher
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.events import EngineEventData
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 
 from headrace.deployed.leftovers import end_leftovers
-from headrace.deployed.run_process import RunProcess
+from headrace.deployed.run_process import RunProcess, says_machine
 
 
 class LocalRunLauncher(DefaultRunLauncher):
     """Launches a run in the code server of its location, and looks at its process in `/proc`."""
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Start the run of the context, and say where: its code server is on this machine."""
+        text = "The run is started on this machine."
+        self._instance.report_engine_event(text, context.dagster_run, EngineEventData(says_machine()))
+        super().launch_run(context)
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -31,6 +38,8 @@ class LocalRunLauncher(DefaultRunLauncher):
         process = RunProcess.of(self._instance, run.run_id)
         if process is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "it has not said yet what its process is")
+        if process.host:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"it is a process of {process.host}, not of this machine")
         if process.lives():
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(process.pid))
         end_leftovers(self._instance, run.run_id)
@@ -39,7 +48,7 @@ class LocalRunLauncher(DefaultRunLauncher):
     def terminate(self, run_id: str) -> bool:
         """Interrupt the process of a run, whose server may be draining or gone; return whether it lived."""
         process = RunProcess.of(self._instance, run_id) if self.has_instance else None
-        if process is None:
+        if process is None or process.host:
             return bool(super().terminate(run_id))  # type: ignore[no-untyped-call] # Dagster's is untyped
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:

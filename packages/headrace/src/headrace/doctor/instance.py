@@ -92,6 +92,8 @@ def _health(instance: DagsterInstance, run: DagsterRun) -> tuple[str, str]:
     launcher = instance.run_launcher
     if isinstance(launcher, DefaultRunLauncher):
         process = RunProcess.of(instance, run.run_id)
+        if process and process.host:
+            return "unknown", f"its process is on {process.host}: ask there"
         return ("gone", process.end) if process and not process.lives() else ("lives", "")
     if not launcher.supports_check_run_worker_health:
         return "unknown", f"{type(launcher).__name__} cannot say whether its process lives"

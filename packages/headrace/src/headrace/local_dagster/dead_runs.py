@@ -16,7 +16,7 @@ class DeadRuns:
     """Finds and ends dead runs; remembers the processes of the runs that it has looked at.
 
     Args:
-        instance: the instance, whose runs are processes of this machine.
+        instance: the instance. A run that another machine's launcher has started is left alone.
     """
 
     def __init__(self, instance: DagsterInstance) -> None:
@@ -24,7 +24,7 @@ class DeadRuns:
         self._processes: dict[str, RunProcess] = {}
 
     def mend(self, tags: dict[str, str] | None = None) -> None:
-        """Fail the runs whose process was started and is gone, and free the pool slots of all runs that have ended.
+        """Fail the runs whose process was started here and is gone, and free the slots of all runs that have ended.
 
         One that was asked to end is canceled: it may have ended just before.
 
@@ -34,7 +34,7 @@ class DeadRuns:
         started = RunsFilter(tags=tags or {}, statuses=_WITH_PROCESS)
         for run in self._instance.get_runs(started):
             process = self._process(run.run_id)
-            if process and not process.lives():
+            if process and not process.host and not process.lives():
                 # A run that ended well meanwhile has said so before its process went.
                 now = self._instance.get_run_by_id(run.run_id)
                 end_leftovers(self._instance, run.run_id)
