@@ -30,8 +30,8 @@ def test_what_is_named_like_a_secret() -> None:
     assert fingerprint._SECRET == variables._SECRET
 
 
-def test_the_tags_that_say_what_a_build_could_have_read() -> None:
-    assert (details._READ_UP_TO, details._BUILD) == (run_tags.READ_UP_TO, run_tags.BUILD)
+def test_the_tag_that_says_what_a_build_could_have_read() -> None:
+    assert details._READ_UP_TO == run_tags.READ_UP_TO
 
 
 def test_which_options_the_package_has() -> None:

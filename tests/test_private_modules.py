@@ -9,9 +9,12 @@ ROOT = Path(__file__).parents[1]
 PRIVATE = re.compile(r"(?:dagster|dagster_\w+|dbt)(?:\.\w+)*?\._\w+(?:\.\w+)*")
 
 HEADRACE = "packages/headrace/src/headrace"
+DBT_COMMON = "packages/dbt_common/src/dagster_dbt_common"
 ADAPTERS = {
+    # The metadata of many partitions at once.
+    f"{DBT_COMMON}/assets/partition_metadata.py": {"dagster._core.execution.context.metadata_logging"},
     # What a run launcher of one's own needs.
-    f"{HEADRACE}/deployed/launcher.py": {"dagster._core.launcher"},
+    f"{HEADRACE}/deployed/launcher.py": {"dagster._core.events", "dagster._core.launcher"},
     # How Dagster's launchers for containers begin a run.
     f"{HEADRACE}/deployed/forked_launcher.py": {
         "dagster._cli.api",

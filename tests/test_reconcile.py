@@ -47,11 +47,13 @@ def test_rows_that_went_away_come_back(tmp_path: Path, open_shop: OpenShop) -> N
         f"delete from orders where order_id = (select min(order_id) from orders where ordered_at::date = '{FIRST}')",
         f"insert into order_items from order_items where ordered_at::date = '{SECOND}'",
         "drop table customer_days",
+        "drop table customers",
     )
     differing = {
         "orders": {"fewer": [FIRST]},
         "order_items": {"more": [SECOND]},
         "customer_days": {"gone": [FIRST, SECOND]},
+        "customers": {"gone": [None]},
     }
     assert looked(shop) == (1, differing)
     assert looked(shop, "--heal") == (0, differing)
@@ -59,6 +61,6 @@ def test_rows_that_went_away_come_back(tmp_path: Path, open_shop: OpenShop) -> N
 
 
 def everything(shop: Shop) -> Mapping[str, Any]:
-    """Return all rows of the tables with partitions."""
-    tables = ("order_items", "orders", "customer_days", "store_hours", "store_months")
+    """Return all rows of the tables with partitions, and of one that has none."""
+    tables = ("order_items", "orders", "customer_days", "store_hours", "store_months", "customers")
     return {table: shop.query(f"from {table} order by all") for table in tables}

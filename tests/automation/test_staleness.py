@@ -80,7 +80,7 @@ class Log:
     """What was recorded, as Dagster numbers it: each event has a greater id than those before."""
 
     last: int = 0
-    builds: int = 0
+    runs: int = 0
     made: dict[str, dict[Partition, Made]] = field(default_factory=lambda: defaultdict(dict))
 
     def load(self, table: Table, partition: Partition) -> None:
@@ -88,10 +88,10 @@ class Log:
         self.last += 1
         self.made[table.name][partition] = Made(self.last, self.last)
 
-    def build(self, table: Table, partition: Partition, began: int, build: str) -> None:
-        """Record a partition of a build that began when `began` was the newest id."""
+    def build(self, table: Table, partition: Partition, began: int, run: str) -> None:
+        """Record a partition of a run that began when `began` was the newest id."""
         self.last += 1
-        self.made[table.name][partition] = Made(self.last, began, build)
+        self.made[table.name][partition] = Made(self.last, began, run)
 
 
 @st.composite
@@ -112,7 +112,7 @@ def graphs(draw: st.DrawFn) -> Sequence[Table]:
 def logs(draw: st.DrawFn, tables: Sequence[Table]) -> Log:
     """Load all, and build all perhaps; then build ranges of some tables of one grain, while a loader loads.
 
-    Another build may begin at the same id, and end later: it has not read what the first one made.
+    Another run may begin at the same id, and end later: it has not read what the first one made.
     """
     log = Log()
     raws, models = [table for table in tables if not table.reads], [table for table in tables if table.reads]
@@ -147,13 +147,13 @@ def _build(  # noqa: PLR0917 - hypothesis hands over the first
     began: int,
     places: slice = slice(None),
 ) -> None:
-    log.builds += 1
-    build = f"build {log.builds}"
+    log.runs += 1
+    run = f"run {log.runs}"
     for table in tables:
         if draw(st.booleans()):
             _load(draw, log, raws)
         for key in KEYS[table.grain][places]:
-            log.build(table, key, began, build)
+            log.build(table, key, began, run)
 
 
 def stale_by_definition(tables: Sequence[Table], log: Log) -> set[tuple[str, Partition]]:
@@ -170,7 +170,7 @@ def stale_by_definition(tables: Sequence[Table], log: Log) -> set[tuple[str, Par
                         mine is not None
                         and theirs is not None
                         and theirs.id > mine.read_up_to
-                        and theirs.build != mine.build
+                        and theirs.run != mine.run
                     )
                     if mine is None or came_later or came_meanwhile or (upstream.name, read) in stale:
                         stale.add((table.name, partition))
@@ -218,7 +218,7 @@ def stale_of_main_job(tables: Sequence[Table], log: Log) -> set[tuple[str, Parti
     history = {
         AssetKey(name): History(
             storage_ids={partition: each.id for partition, each in made.items()},
-            began={partition: Beginning(each.read_up_to, each.build) for partition, each in made.items()},
+            began={partition: Beginning(each.read_up_to, each.run) for partition, each in made.items()},
             code_versions=dict.fromkeys(made, "1"),
         )
         for name, made in log.made.items()

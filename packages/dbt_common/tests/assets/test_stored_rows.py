@@ -9,6 +9,8 @@ import duckdb
 import pytest
 from kinds_warehouse import observations
 
+from dagster_dbt_common.assets.stored_rows import FOUND
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -18,7 +20,6 @@ pytestmark = pytest.mark.slow
 
 JOB = "dbt_minimal__stored_rows"
 ROWS = "dagster/partition_row_count"
-DIFFERENCES = "dagster_dbt_common/stored_rows"
 AS_RECORDED = ("3 as recorded", {})
 EVENTS = dg.AssetKey("events_daily")
 CHANGES = {
@@ -27,6 +28,7 @@ CHANGES = {
     "insert into events_daily from events_daily where id = 'a'": {"more": ["2024-01-01"]},
     "insert into events_daily (id, occurred_at) values ('x', '2024-01-04 10:00:00')": {"unrecorded": ["2024-01-04"]},
     "drop table events_daily cascade": {"gone": ["2024-01-01", "2024-01-02", "2024-01-03"]},
+    "drop view stg_stores": {},
 }
 
 
@@ -48,9 +50,10 @@ def looked(built: Minimal) -> tuple[str | None, Mapping[str, Any]]:
     job = built.definitions.resolve_job_def(JOB)
     done = job.execute_in_process(instance=built.instance, raise_on_error=False)
     observed = {each.asset_key: each for each in observations(built.instance, done.run_id)}
-    differing: Mapping[Any, Any] = {key: each.metadata[DIFFERENCES].value for key, each in observed.items()}
-    assert done.success is not any(differing.values())
-    return observed[EVENTS].description, differing[EVENTS]
+    found: Mapping[Any, Any] = {key: each.metadata[FOUND].value for key, each in observed.items()}
+    assert done.success is not any(each["partitions"] for each in found.values())
+    assert found[EVENTS]["compared"] is ("not compared" not in str(observed[EVENTS].description))
+    return observed[EVENTS].description, found[EVENTS]["partitions"]
 
 
 def change(built: Minimal, statement: str) -> None:
@@ -69,6 +72,10 @@ def test_what_is_not_as_recorded_is_told_by_partition(built: Minimal) -> None:
     for statement, said in CHANGES.items():
         change(built, statement)
         assert looked(built)[1] == said, statement
+        stores = built.instance.fetch_observations(dg.AssetKey("stg_stores"), limit=1).records[0].asset_observation
+        gone = "its table is gone" if "stg_stores" in statement else "there"
+        assert stores is not None
+        assert stores.description == gone
         built.warehouse.write_bytes(content)
     assert looked(built) == AS_RECORDED
 
@@ -86,6 +93,6 @@ def test_a_model_that_is_being_built_is_not_looked_at(built: Minimal) -> None:
         built.definitions.resolve_implicit_global_asset_job_def(), asset_selection=frozenset([EVENTS])
     )
     built.instance.report_run_canceling(run)
-    assert looked(built) == ("it is being built now: not looked at", {})
+    assert looked(built) == ("not compared: it is being built now", {})
     built.instance.report_run_canceled(run)
     assert looked(built)[0] == "2 gone"

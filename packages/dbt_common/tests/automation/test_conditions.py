@@ -163,10 +163,10 @@ def test_what_was_loaded_while_its_reader_was_built_is_newer_than_the_reader() -
     follower = Follower(Stored(TABLE, DAYS), [Stored(RAW, DAYS)])
     made = {RAW: {"2024-01-01": Made(7, 7)}, TABLE: {"2024-01-01": Made(9, 5)}}
     assert all_behind([follower], History(made), Calendars())[TABLE].partitions == {"2024-01-01": 7}
-    # Two tables of one build have one beginning, and the second one has read the first.
+    # Two tables of one run have one beginning, and the second one has read the first.
     together = {RAW: {"2024-01-01": Made(7, 5, "a")}, TABLE: {"2024-01-01": Made(9, 5, "a")}}
     assert all_behind([follower], History(together), Calendars()) == {}
-    # Two builds may begin at one id.
+    # Two runs may begin at one id.
     at_once = {RAW: {"2024-01-01": Made(7, 5, "a")}, TABLE: {"2024-01-01": Made(9, 5, "b")}}
     assert all_behind([follower], History(at_once), Calendars())[TABLE].partitions == {"2024-01-01": 7}
 

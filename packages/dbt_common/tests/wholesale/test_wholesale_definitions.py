@@ -52,7 +52,8 @@ def test_groups_are_named_by_grain_and_have_a_full_refresh_each(wholesale: Whole
     assert names >= GROUPS
     assert cron.startswith("dbt_wholesale_cron_0_x_6_x_x_x_20240301T0000")
     jobs = {job.name for job in wholesale.definitions.jobs or ()}
-    assert jobs == {"dbt_wholesale__all_rows", *(f"{name}__full_refresh" for name in names)}
+    of_all = {"dbt_wholesale__all_rows", "dbt_wholesale__stored_rows"}
+    assert jobs == {*of_all, *(f"{name}__full_refresh" for name in names)}
     sizes = {group.op.name: len(list(group.keys)) for group in wholesale.groups}
     assert sizes["dbt_wholesale_daily_20240301T0000_Europe_Berlin"] == 2
     assert sizes["dbt_wholesale_hourly"] == 2, "a microbatch model and another share the definition"

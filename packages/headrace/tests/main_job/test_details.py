@@ -36,7 +36,7 @@ def record(key: AssetKey, partition: str | None, code: str, source: str = "", **
     read, rows = more.get("read"), more.get("rows")
     tags = {"dagster/code_version": code}
     if read is not None:
-        tags |= {"dagster_dbt_common/read_up_to": str(read), "dagster_dbt_common/build": f"build-{read}"}
+        tags["dagster_dbt_common/read_up_to"] = str(read)
     with DagsterInstance.get() as instance:
         metadata: dict[str, object] = {"source_sha256": source} if source else {}
         if rows is not None:
@@ -98,8 +98,8 @@ def test_what_a_build_could_have_read_and_made_is_what_its_event_says(home: Path
         for _ in range(2):
             kept = Details(instance, home)
             found = kept.of(ORDERS, last, ids)
-            told = {partition: (one.read_up_to, one.build, one.rows) for partition, one in found.items()}
-            assert told == {"1": (17, "build-17", 0), "2": (None, "", None)}
+            told = {partition: (one.read_up_to, one.rows) for partition, one in found.items()}
+            assert told == {"1": (17, 0), "2": (None, None)}
             kept.keep()
 
 
@@ -131,7 +131,7 @@ def test_a_view_says_since_when_it_has_its_code(home: Path) -> None:
         for _ in range(2):
             kept = Details(instance, home)
             told = kept.of(VIEW, last, {None: last.storage_id}, is_view=True)
-            assert told == {None: Detail(last.storage_id, "b", "", last.storage_id - 1, 1, "build-1")}
+            assert told == {None: Detail(last.storage_id, "b", "", last.storage_id - 1, 1)}
             kept.keep()
 
 

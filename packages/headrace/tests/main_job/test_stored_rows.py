@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -77,13 +80,45 @@ def test_a_file_in_which_nothing_was_lost_is_read_again_when_it_has_changed(tmp_
     visits, rows = node(file, HOURS), {"2024-03-30-12:00": 1}
     stored = StoredRows(tmp_path)
     assert stored.emptied(visits, rows) == []
-    stored.keep()
+    stored.close()
     assert not StoredRows(tmp_path).emptied(visits, {"2024-03-30-13:00": 1}), "it is not read"
     write(file, "timestamp", "2024-03-30 11:00:00")
+    for _ in range(2):
+        stored = StoredRows(tmp_path)
+        assert stored.emptied(visits, {"2024-03-30-11:00": 1}) == []
+        assert stored.emptied(visits, rows) == ["2024-03-30-12:00"], "what was lost is told until it is back"
+        assert stored.emptied(visits, rows) == ["2024-03-30-12:00"], "of each model of the file"
+        stored.close()
+
+
+def test_what_was_committed_is_seen_before_it_is_in_the_file(tmp_path: Path) -> None:
+    """A tool that is killed leaves what it has committed in DuckDB's log, beside a file that is as it was."""
+    file, rows = tmp_path / "w.duckdb", {"2024-03-30-12:00": 1}
+    write(file, "timestamp", "2024-03-30 12:00:00")
     stored = StoredRows(tmp_path)
-    assert stored.emptied(visits, rows) == ["2024-03-30-12:00"]
-    stored.keep()
-    assert StoredRows(tmp_path).emptied(visits, rows) == ["2024-03-30-12:00"], "what was lost is told until it is back"
+    assert stored.emptied(node(file, HOURS), rows) == []
+    stored.close()
+    before = file.stat()
+    code = "import duckdb, os; c = duckdb.connect('w.duckdb'); c.execute('delete from visits'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert (file.stat().st_mtime_ns, file.stat().st_size) == (before.st_mtime_ns, before.st_size)
+    assert StoredRows(tmp_path).emptied(node(file, HOURS), rows) == ["2024-03-30-12:00"]
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "20000-01-01 00:00:00", "0001-01-01 00:00:00"])
+def test_a_time_of_no_partition_fills_none(tmp_path: Path, time: str) -> None:
+    file = tmp_path / "w.duckdb"
+    write(file, "timestamp", time)
+    assert StoredRows(tmp_path).emptied(node(file, HOURS), {"2024-03-30-12:00": 1}) == ["2024-03-30-12:00"]
+
+
+def test_a_name_that_needs_quotes_is_read_and_a_partition_of_former_days_is_not_lost(tmp_path: Path) -> None:
+    file = tmp_path / "my-ware.duckdb"
+    with duckdb.connect(file) as connection:
+        connection.execute("""create table "order-items" as select timestamp '2024-03-30 12:00:00' as seen""")
+    visits = replace(node(file, HOURS), table="my-ware.main.order-items")
+    rows = {"2024-03-30-12:00": 1, "2024-03-30-13:00": 1, "2024-03-29-12:00": 1, "2024-03-30": 1}
+    assert StoredRows(tmp_path).emptied(visits, rows) == ["2024-03-30-13:00"]
 
 
 def test_what_cannot_be_read_has_lost_nothing(tmp_path: Path) -> None:

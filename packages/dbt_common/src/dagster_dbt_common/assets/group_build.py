@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
-from uuid import uuid4
 
 from dagster import (
     AssetExecutionContext,
@@ -24,13 +23,14 @@ from dagster_dbt import DbtProject, dbt_assets
 
 from dagster_dbt_common.assets.column_lineage import ColumnLineages
 from dagster_dbt_common.assets.conflicts import retried_conflicts
+from dagster_dbt_common.assets.partition_metadata import add_partition_metadata
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.engine.invocation import DbtInvocation
 from dagster_dbt_common.engine.partition_rows import PartitionRows
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - the module evaluates its annotations
 from dagster_dbt_common.errors import config_error
 from dagster_dbt_common.partitions.groups import PartitionGroup, PartitionPlan
-from dagster_dbt_common.partitions.run_tags import BUILD, FULL_REFRESH, READ_UP_TO
+from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
 from dagster_dbt_common.partitions.window import Window, is_by_date
 from dagster_dbt_common.project.duckdb_file import is_ducklake
 
@@ -152,8 +152,7 @@ class GroupBuild:
                     known = lineages.added_to(event, invocation)
                     if isinstance(known, Output):
                         key = context.asset_key_for_output(known.output_name)
-                        for partition, rows in self.rows_of(known, counted, invocation).items():
-                            context.add_asset_metadata(rows, asset_key=key, partition_key=partition)
+                        add_partition_metadata(context, key, self.rows_of(known, counted, invocation))
                         known = _tagged(known, read)
                     yield known
             invocation.close()
@@ -210,12 +209,12 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
 
 
 def read_up_to(instance: DagsterInstance) -> Mapping[str, str]:
-    """Return the tags that say which build it is, and which materializations it could have read: those up to now.
+    """Return the tag that says which materializations a build could have read: those up to now.
 
     An upstream may be loaded while a build goes on. What the build then records is the newer of the two, and holds the
-    older rows; by these tags the sensor that heals sees it.
+    older rows; by this tag the sensor that heals sees it.
     """
-    return {READ_UP_TO: str(instance.event_log_storage.get_maximum_record_id() or 0), BUILD: uuid4().hex[:12]}
+    return {READ_UP_TO: str(instance.event_log_storage.get_maximum_record_id() or 0)}
 
 
 def _refuse_date_of_hours(event: object, manifest: Mapping[str, Any]) -> None:

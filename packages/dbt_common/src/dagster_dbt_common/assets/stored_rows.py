@@ -1,15 +1,15 @@
-"""Whether the warehouse has what Dagster has recorded: a job that looks at each model with partitions.
+"""Whether the warehouse has what Dagster has recorded: a job that looks at each asset of a dbt project.
 
 A build records how many rows each of its partitions has. Rows that went away since, by hand, by another tool or with a
 table that was dropped, are found here; so are rows that nobody recorded. It is one scan of one column for each model.
 
-What is found is an observation of the model, and no asset check: Dagster 1.13 runs the checks of an asset in each run
+What is found is an observation of the asset, and no asset check: Dagster 1.13 runs the checks of an asset in each run
 that builds it, as a step of its own, and this one reads the whole history.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dagster import (
     AssetKey,
@@ -17,13 +17,11 @@ from dagster import (
     AssetRecordsFilter,
     DagsterEventType,
     DagsterInstance,
-    DagsterRunStatus,
     DefaultScheduleStatus,
     Definitions,
     Failure,
     MetadataValue,
     OpExecutionContext,
-    RunsFilter,
     ScheduleDefinition,
     in_process_executor,
     job,
@@ -31,8 +29,8 @@ from dagster import (
 )
 
 from dagster_dbt_common.assets.group_build import PARTITION_ROWS, GroupBuild, write_pool
-from dagster_dbt_common.automation.reconcile import Calendar
-from dagster_dbt_common.engine.partition_rows import PartitionRows, has_table
+from dagster_dbt_common.automation.reconcile_sensor import in_flight
+from dagster_dbt_common.engine.partition_rows import PartitionRows, can_count, tables
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - as in group_build
 
 if TYPE_CHECKING:
@@ -41,15 +39,13 @@ if TYPE_CHECKING:
 STORED_ROWS = "__stored_rows"
 """The end of the name of the job and its schedule; `headrace reconcile` runs it, and reads its observations."""
 
-DIFFERENCES = "dagster_dbt_common/stored_rows"
-"""The metadata of an observation: lists of partitions, by what of them differs."""
+FOUND = "dagster_dbt_common/stored_rows"
+"""The metadata of an observation: `{"compared": bool, "partitions": {kind: [key]}}`; the key is null where none is."""
+
+Partition = str | None
+"""A partition's key; None for an asset without partitions."""
 
 _PAGE = 1000
-_UNFINISHED = [
-    status
-    for status in DagsterRunStatus
-    if status not in (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
-]
 
 
 @dataclass(frozen=True)
@@ -63,37 +59,50 @@ class Differences:
         unrecorded: there are rows, and nothing was recorded.
     """
 
-    gone: Sequence[str] = ()
-    fewer: Sequence[str] = ()
-    more: Sequence[str] = ()
-    unrecorded: Sequence[str] = ()
+    gone: Sequence[Partition] = ()
+    fewer: Sequence[Partition] = ()
+    more: Sequence[Partition] = ()
+    unrecorded: Sequence[Partition] = ()
 
     @classmethod
-    def between(cls, recorded: Mapping[str, int | None], stored: Mapping[str, int], *, is_there: bool = True) -> Self:
-        """Compare two counts by partition.
+    def between(cls, recorded: Mapping[Partition, int | None], stored: Mapping[str, int]) -> Self:
+        """Compare two counts by partition, of a table that is there.
 
         Args:
             recorded: the rows of each partition that was recorded; None where its record does not say.
-            stored: those in the table.
-            is_there: whether there is a table.
+            stored: those of each partition that there is by now.
         """
-        known = {key: rows for key, rows in recorded.items() if rows is not None}
-        if not is_there:
-            return cls(gone=sorted(recorded))
+        known = {key: rows for key, rows in recorded.items() if rows is not None and key in stored}
         return cls(
-            gone=sorted(key for key, rows in known.items() if rows and not stored.get(key, 0)),
-            fewer=sorted(key for key, rows in known.items() if 0 < stored.get(key, 0) < rows),
-            more=sorted(key for key, rows in known.items() if stored.get(key, 0) > rows),
-            unrecorded=sorted(key for key, rows in stored.items() if rows and key not in recorded),
+            gone=[key for key, rows in known.items() if rows and not stored[str(key)]],
+            fewer=[key for key, rows in known.items() if 0 < stored[str(key)] < rows],
+            more=[key for key, rows in known.items() if stored[str(key)] > rows],
+            unrecorded=[key for key, rows in stored.items() if rows and key not in recorded],
         )
 
-    def by_kind(self) -> Mapping[str, Sequence[str]]:
+    def by_kind(self) -> Mapping[str, Sequence[Partition]]:
         """Return the kinds that there are."""
         return {kind: keys for kind, keys in vars(self).items() if keys}
 
 
+class Look(NamedTuple):
+    """What was found of an asset.
+
+    Args:
+        key: the asset.
+        says: it in words.
+        compared: whether it could be compared.
+        differing: the partitions that differ, by kind.
+    """
+
+    key: AssetKey
+    says: str
+    compared: bool = True
+    differing: Mapping[str, Sequence[Partition]] = {}
+
+
 def stored_rows_definitions(name: str, builds: Sequence[GroupBuild], cron: str | None) -> Definitions:
-    """Return the job `<name>__stored_rows` over the models with partitions, and its schedule where one is given.
+    """Return the job `<name>__stored_rows` over the assets of a project, and its schedule where one is given.
 
     The job fails where something differs.
 
@@ -102,31 +111,25 @@ def stored_rows_definitions(name: str, builds: Sequence[GroupBuild], cron: str |
         builds: the project's groups.
         cron: when the schedule ticks, in UTC; it is on from the start.
     """
-    partitioned = [build for build in builds if build.group.is_partitioned and _models(build)]
-    if not partitioned:
+    if not any(build.group.assets for build in builds):
         return Definitions()
+    pool = write_pool(builds[0].project, builds[0].plan)
 
-    @op(
-        name=f"{name}{STORED_ROWS}_op",
-        required_resource_keys={name},
-        pool=write_pool(builds[0].project, builds[0].plan),
-    )
+    @op(name=f"{name}{STORED_ROWS}_op", required_resource_keys={name}, pool=pool)
     def compare(context: OpExecutionContext) -> None:
         dbt: DbtResource = getattr(context.resources, name)
         # dbt makes its adapter when it lists a node.
-        invocation = dbt.cli(
-            ["list"], manifest=partitioned[0].plan.manifest, unique_ids=[_models(partitioned[0])[0]["unique_id"]]
-        )
+        first = min(unique_id for build in builds for unique_id in build.group.assets)
+        invocation = dbt.cli(["list"], manifest=builds[0].plan.manifest, unique_ids=[first])
         invocation.wait()
         differing = []
         try:
-            for build in partitioned:
-                adapter = cast("BaseAdapter", invocation.adapter)
-                for key, said, found in _compared(context.instance, build, adapter):
-                    metadata = {DIFFERENCES: MetadataValue.json(found)}
-                    context.log_event(AssetObservation(key, description=said, metadata=metadata))
-                    if found:
-                        differing.append(f"{key.to_user_string()}: {said}")
+            for look in _looks(context.instance, builds, invocation.adapter):
+                found = {"compared": look.compared, "partitions": look.differing}
+                metadata = {FOUND: MetadataValue.json(found)}
+                context.log_event(AssetObservation(look.key, description=look.says, metadata=metadata))
+                if look.differing:
+                    differing.append(f"{look.key.to_user_string()}: {look.says}")
         finally:
             invocation.close()
         if differing:
@@ -148,55 +151,78 @@ def stored_rows_definitions(name: str, builds: Sequence[GroupBuild], cron: str |
     return Definitions(jobs=[stored_rows], schedules=[schedule])
 
 
-def _models(build: GroupBuild) -> Sequence[Mapping[str, Any]]:
-    """Return the models of a group whose rows can be counted by partition, in an order of their own."""
-    nodes = (build.plan.manifest["nodes"][unique_id] for unique_id in sorted(build.group.assets))
-    return [props for props in nodes if props["config"].get("event_time")]
+def _looks(instance: DagsterInstance, builds: Sequence[GroupBuild], adapter: "BaseAdapter | None") -> Iterator[Look]:
+    """Look at each asset that was recorded, or may have rows that were not."""
+    is_known = adapter is not None and can_count(adapter)
+    there = tables(adapter) if adapter is not None and is_known else ()
+    for build in builds:
+        definition = build.group.partitions_def
+        counted = PartitionRows(definition, definition.get_partition_keys()) if definition and is_known else None
+        for unique_id in sorted(build.group.assets):
+            props = build.plan.manifest["nodes"][unique_id]
+            key = build.translator.get_asset_key(props)
+            before = _newest(instance, key, has_partitions=definition is not None)
+            if adapter is None or not is_known:
+                kind = adapter.type() if adapter else "this dbt"
+                yield Look(key, f"not compared: {kind} is not known here", compared=False)
+                continue
+            look = _look(instance, key, props, before, counted, adapter, there)
+            # What is being built has rows that are not recorded yet.
+            if look.differing and (
+                _newest(instance, key, has_partitions=definition is not None) != before
+                or {key, None} & set(in_flight(instance))
+            ):
+                look = Look(key, "not compared: it is being built now", compared=False)
+            yield look
 
 
-def _compared(
-    instance: DagsterInstance, build: GroupBuild, adapter: "BaseAdapter"
-) -> Iterator[tuple[AssetKey, str, Mapping[str, Sequence[str]]]]:
-    """Yield what is to be said of each model of a group, and which of its partitions differ, by kind."""
-    definition = build.group.partitions_def
-    assert definition is not None  # noqa: S101 - only groups with partitions are compared
-    counted = PartitionRows(definition, [str(each) for each in Calendar(definition).keys])
-    for props in _models(build):
-        key = build.translator.get_asset_key(props)
-        if _is_being_built(instance, key):
-            yield key, "it is being built now: not looked at", {}
-            continue
-        before = _newest(instance, key)
-        is_there = has_table(adapter, props)
-        stored = counted.of(adapter, props) if is_there else {}
-        recorded = _recorded(instance, key, before)
-        if stored is None:
-            yield key, "its rows cannot be counted by partition: see the log", {}
-        elif _newest(instance, key) != before:
-            yield key, "it was built meanwhile: not looked at", {}
-        else:
-            found = Differences.between(recorded, stored, is_there=is_there).by_kind()
-            said = ", ".join(f"{len(keys)} {kind}" for kind, keys in found.items())
-            yield key, said or f"{len(recorded)} as recorded", found
+def _look(  # noqa: PLR0917 - what is known of one asset
+    instance: DagsterInstance,
+    key: AssetKey,
+    props: Mapping[str, Any],
+    newest: Mapping[Partition, int],
+    counted: PartitionRows | None,
+    adapter: "BaseAdapter",
+    there: Collection[tuple[str, str, str]],
+) -> Look:
+    names = tuple(str(props[part]).lower() for part in ("database", "schema", "alias"))
+    if names not in there:
+        keys = [partition for partition in newest if partition is None or not counted or partition in counted.keys]
+        differences = Differences(gone=keys)
+        says = "its table is gone" if keys else "not built"
+        return Look(key, says, differing=differences.by_kind())
+    if counted is None or not props["config"].get("event_time"):
+        return Look(key, "there")
+    stored = counted.of(adapter, props)
+    if stored is None:
+        return Look(key, "not compared: its rows could not be counted, see the run's log", compared=False)
+    recorded = _recorded(instance, key, newest)
+    found = Differences.between(recorded, stored).by_kind()
+    known = sum(rows is not None for rows in recorded.values())
+    unknown = f", {len(recorded) - known} without a number" if known < len(recorded) else ""
+    said = ", ".join(f"{len(keys)} {kind}" for kind, keys in found.items())
+    return Look(key, said or f"{known} as recorded{unknown}", differing=found)
 
 
-def _is_being_built(instance: DagsterInstance, key: AssetKey) -> bool:
-    runs = instance.get_runs(RunsFilter(statuses=_UNFINISHED))
-    return any(key in (run.asset_selection or ()) for run in runs)
+def _newest(instance: DagsterInstance, key: AssetKey, *, has_partitions: bool) -> Mapping[Partition, int]:
+    """Return the storage id of the last materialization of each partition, in the order of their keys."""
+    if not has_partitions:
+        records = instance.fetch_materializations(key, limit=1).records
+        return {None: records[0].storage_id} if records else {}
+    ids = instance.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION)
+    return dict(sorted(ids.items()))
 
 
-def _newest(instance: DagsterInstance, key: AssetKey) -> Mapping[str, int]:
-    """Return the storage id of the last materialization of each partition."""
-    return instance.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION)
-
-
-def _recorded(instance: DagsterInstance, key: AssetKey, newest: Mapping[str, int]) -> Mapping[str, int | None]:
+def _recorded(
+    instance: DagsterInstance, key: AssetKey, newest: Mapping[Partition, int]
+) -> Mapping[Partition, int | None]:
+    """Return the rows of each partition, as its last materialization says; None where it does not."""
     ids = sorted(newest.values())
-    found: dict[str, int | None] = dict.fromkeys(newest)
+    found: dict[Partition, int | None] = dict.fromkeys(newest)
     for start in range(0, len(ids), _PAGE):
         wanted = AssetRecordsFilter(key, storage_ids=ids[start : start + _PAGE])
         for record in instance.fetch_materializations(wanted, limit=_PAGE).records:
             if materialization := record.asset_materialization:
                 rows = materialization.metadata.get(PARTITION_ROWS)
-                found[str(materialization.partition)] = int(str(rows.value)) if rows else None
+                found[materialization.partition] = rows.value if rows and isinstance(rows.value, int) else None
     return found

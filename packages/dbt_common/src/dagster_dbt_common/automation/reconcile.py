@@ -29,21 +29,21 @@ class Made:
     Args:
         id: its storage id.
         read_up_to: the newest storage id when its build began; its own where nobody recorded that.
-        build: what names the build, of which two may begin at one id; empty where nobody recorded that.
+        run: the run that made it: two may begin at one id.
     """
 
     id: int
     read_up_to: int
-    build: str = ""
+    run: str = ""
 
     def is_newer_than(self, reader: Made | None) -> bool:
         """Return whether a reader of this was made before it, or began before it was there.
 
-        What one build makes has one beginning, and is read within the build.
+        What one run makes has one beginning, and is read within the run.
         """
         if reader is None or self.id > reader.id:
             return True
-        return self.id > reader.read_up_to and (self.read_up_to, self.build) != (reader.read_up_to, reader.build)
+        return self.id > reader.read_up_to and (self.read_up_to, self.run) != (reader.read_up_to, reader.run)
 
 
 @dataclass(frozen=True)

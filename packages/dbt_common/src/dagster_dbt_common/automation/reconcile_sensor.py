@@ -28,7 +28,7 @@ from dagster import (
 )
 
 from dagster_dbt_common.automation.reconcile import Behind, Calendars, Follower, History, Made, Partition, all_behind
-from dagster_dbt_common.partitions.run_tags import BUILD, FULL_REFRESH, READ_UP_TO
+from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -167,7 +167,7 @@ class Histories:
         for record in instance.fetch_materializations(since, limit=_RECORDS_A_LOOK).records:
             tags = (record.asset_materialization.tags if record.asset_materialization else None) or {}
             read_up_to = int(tags.get(READ_UP_TO, record.storage_id))
-            known[record.storage_id] = Made(record.storage_id, read_up_to, tags.get(BUILD, ""))
+            known[record.storage_id] = Made(record.storage_id, read_up_to, record.run_id)
 
 
 class _Gates:
@@ -181,7 +181,7 @@ class _Gates:
     def __init__(self, instance: DagsterInstance, now: datetime) -> None:
         self._instance = instance
         self._now = now
-        self._in_flight = frozenset(_in_flight(instance))
+        self._in_flight = frozenset(in_flight(instance))
         self._latest: dict[AssetKey, EventLogRecord | None] = {}
         self._passed: dict[AssetKey, bool] = {}
 
@@ -232,7 +232,7 @@ def _is_passed(instance: DagsterInstance, check: AssetCheckKey) -> bool:
     return record is not None and record.status.value == "SUCCEEDED"
 
 
-def _in_flight(instance: DagsterInstance) -> Iterator[AssetKey | None]:
+def in_flight(instance: DagsterInstance) -> Iterator[AssetKey | None]:
     """Yield the assets that runs and backfills are building or about to build; None for all of them."""
     for run in instance.get_runs(RunsFilter(statuses=_UNFINISHED)):
         is_of_assets = run.job_name.startswith(_ASSET_JOB) or run.job_name.endswith(FULL_REFRESH)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from dagster import TimeWindow, get_dagster_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from dagster import TimeWindowPartitionsDefinition
     from dbt.adapters.base.impl import BaseAdapter
 
-_MINUTE = 60
-_QUARTER = 15 * _MINUTE
-"""Each zone of today is a multiple of so many seconds from UTC, and so are windows that begin with an hour."""
+_DAY = 24 * 60 * 60
 _TYPE_OF = {"duckdb": "typeof({})", "postgres": "pg_typeof({})::text"}
 _WIDER = timedelta(days=2)
 """More than any zone is from UTC: what is read is pruned by a comparison that may take a local time for one of UTC."""
@@ -33,13 +33,27 @@ class PartitionRows:
     """
 
     def __init__(self, definition: TimeWindowPartitionsDefinition, keys: Sequence[str]) -> None:
-        self._keys = keys
+        self.keys = keys
+        self._definition = definition
         self._zone = ZoneInfo(definition.timezone)
-        windows = [definition.time_window_for_partition_key(key) for key in keys]
-        self._windows: Sequence[TimeWindow] = windows
-        self._starts = [window.start.timestamp() for window in windows]
-        self._ends = [window.end.timestamp() for window in windows]
-        self._seconds = _MINUTE if any(start % _QUARTER for start in self._starts) else _QUARTER
+
+    @cached_property
+    def _windows(self) -> Sequence[TimeWindow]:
+        # 8,760 of them take half a second: only where something is counted.
+        return [self._definition.time_window_for_partition_key(key) for key in self.keys]
+
+    @cached_property
+    def _starts(self) -> Sequence[float]:
+        return [window.start.timestamp() for window in self._windows]
+
+    @cached_property
+    def _ends(self) -> Sequence[float]:
+        return [window.end.timestamp() for window in self._windows]
+
+    @cached_property
+    def _seconds(self) -> int:
+        """Return so many seconds that no window begins or ends within them, and no date either."""
+        return math.gcd(_DAY, *map(int, self._starts), *map(int, self._ends))
 
     def of(self, adapter: BaseAdapter, props: Mapping[str, Any]) -> Mapping[str, int] | None:
         """Return the rows of each partition, 0 among them; rows without a time are in none.
@@ -52,7 +66,7 @@ class PartitionRows:
             props: the node of the model.
         """
         column, type_of = props["config"].get("event_time"), _TYPE_OF.get(adapter.type())
-        if not column or not type_of or not self._keys:
+        if not column or not type_of or not self.keys:
             return None
         query = (
             f"select floor(extract(epoch from {column}) / {self._seconds}), count(*), "  # noqa: S608 - dbt's own names
@@ -66,14 +80,14 @@ class PartitionRows:
         except Exception as error:  # the adapter's own kind of error; a count that is missing must not fail a model
             _LOG.warning(f"no rows by partition of {props['relation_name']}: {error}")
             return None
-        found = dict.fromkeys(self._keys, 0)
+        found = dict.fromkeys(self.keys, 0)
         for bucket, count, kind in table.rows:
             moment = int(bucket) * self._seconds
             if str(kind).lower() == "date":  # one of the partitions' zone
                 moment = int(datetime.fromtimestamp(moment, UTC).replace(tzinfo=self._zone).timestamp())
             place = bisect_right(self._starts, moment) - 1
             if place >= 0 and moment < self._ends[place]:
-                found[self._keys[place]] += int(count)
+                found[self.keys[place]] += int(count)
         return found
 
     @staticmethod
@@ -81,18 +95,17 @@ class PartitionRows:
         return moment.astimezone(UTC).date().isoformat()
 
 
-def has_table(adapter: BaseAdapter, props: Mapping[str, Any]) -> bool:
-    """Return whether the warehouse has a node's table, as far as it has the standard's `information_schema`.
+def can_count(adapter: BaseAdapter) -> bool:
+    """Return whether the adapter is one whose SQL is known here."""
+    return adapter.type() in _TYPE_OF
+
+
+def tables(adapter: BaseAdapter) -> Collection[tuple[str, str, str]]:
+    """Return database, schema and name of all tables and views, in lower case, by the standard's `information_schema`.
 
     Not by the adapter's `get_relation`, which runs a macro, and needs a manifest for that.
     """
-    named = {"table_catalog": "database", "table_schema": "schema", "table_name": "alias"}
-    told = [f"lower({column}) = '{_plain(props[name])}'" for column, name in named.items()]
-    query = f"select count(*) from information_schema.tables where {' and '.join(told)}"  # noqa: S608 - quoted
-    with adapter.connection_named(f"has_table_{props['unique_id']}"):
-        _, table = adapter.execute(query, fetch=True)
-    return bool(table[0][0])
-
-
-def _plain(name: object) -> str:
-    return str(name).lower().replace("'", "''")
+    query = "select lower(table_catalog), lower(table_schema), lower(table_name) from information_schema.tables"
+    with adapter.connection_named("tables"):
+        _, found = adapter.execute(query, fetch=True)
+    return {(str(row[0]), str(row[1]), str(row[2])) for row in found.rows}

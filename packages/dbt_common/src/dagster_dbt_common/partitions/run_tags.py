@@ -5,6 +5,3 @@ FULL_REFRESH = "__full_refresh"
 
 READ_UP_TO = "dagster_dbt_common/read_up_to"
 """The tag of a materialization that says the newest storage id when its build began."""
-
-BUILD = "dagster_dbt_common/build"
-"""The tag that what one build has made has in common: two builds may begin at one storage id."""

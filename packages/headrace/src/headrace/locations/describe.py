@@ -44,19 +44,22 @@ def describe(
     entries: Sequence[Entry],
     what: Description,
     environment: Mapping[str, str] | None = None,
+    *,
+    at_once: int = _AT_ONCE,
 ) -> Mapping[str, str]:
-    """Return what each location says of itself, as the JSON of `script.py`; two are loaded at a time.
+    """Return what each location says of itself, as the JSON of `script.py`.
 
     Args:
         workspace: where they are.
         entries: the locations.
         what: its contract, its assets, what a check of contracts compares, or what is stored of what was recorded.
         environment: variables for it, besides those of this process and the workspace.
+        at_once: how many are loaded at a time.
 
     Raises:
         click.ClickException: a location does not load; the message has the cause of the first one.
     """
-    with TemporaryDirectory(prefix="headrace-location-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with TemporaryDirectory(prefix="headrace-location-") as folder, ThreadPoolExecutor(at_once) as pool:
         texts = list(pool.map(lambda entry: _run(workspace, entry, what, environment or {}, Path(folder)), entries))
     return {entry.name: text for entry, text in zip(entries, texts, strict=True)}
 
@@ -88,5 +91,6 @@ def _run(workspace: Workspace, entry: Entry, what: Description, environment: Map
     except OSError as error:
         raise click.ClickException(f"{entry.name}: {python}: {error.strerror}: see workspace.yaml") from None
     if result.returncode:
-        raise click.ClickException(f"{entry.name} does not load: {error_of(result.stdout).removeprefix('Error: ')}")
+        failed = f"{entry.name}:" if what == "stored" else f"{entry.name} does not load:"
+        raise click.ClickException(f"{failed} {error_of(result.stdout).removeprefix('Error: ')}")
     return out.read_text(encoding="utf-8")

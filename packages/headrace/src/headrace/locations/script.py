@@ -41,7 +41,9 @@ location writes, which are of this machine and in no contract:
 With `--describe stored` it runs the jobs by which `dagster-dbt-common` compares the rows of each partition with what
 was recorded, in this process and over the instance of `DAGSTER_HOME`, and prints what they found, by kind:
 
-    {"stored": [{"key": "orders", "says": "1 gone", "partitions": {"gone": ["2024-01-01"]}}]}
+    {"stored": [{"key": "orders", "says": "1 gone", "compared": true, "partitions": {"gone": ["2024-01-01"]}}]}
+
+The partition of an asset without any is null.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ GRAINS = {
 }
 """The names of the grains, by the cron that says where partitions begin."""
 
-_STORED_ROWS, _DIFFERENCES = "__stored_rows", "dagster_dbt_common/stored_rows"
+_STORED_ROWS, _FOUND = "__stored_rows", "dagster_dbt_common/stored_rows"
 _STUB = "dagster/auto_created_stub_asset"
 _DUCKDB_FILE = "dagster_dbt_common/duckdb_file"
 _MAPPINGS: Mapping[type[dg.PartitionMapping], str] = {
@@ -174,18 +176,20 @@ class Location:
         Raises:
             SystemExit: one could not be run to its end.
         """
+        gc.enable()
         found: list[dict[str, Any]] = []
         with dg.DagsterInstance.get() as instance:
-            for job in self._repository.get_all_jobs():
-                if job.name.endswith(_STORED_ROWS):
-                    done = job.execute_in_process(instance=instance, raise_on_error=False)
+            for name in self._repository.job_names:
+                if name.endswith(_STORED_ROWS):
+                    done = self._repository.get_job(name).execute_in_process(instance=instance, raise_on_error=False)
+                    errors = [event.step_failure_data for event in done.all_events if event.is_step_failure]
+                    # That something differs is a failure of the job's own; any other one has ended it too early.
+                    if not done.success and not (errors and all(each.user_failure_data for each in errors)):
+                        said = errors[0].error_display_string.strip().splitlines() if errors else ["it did not start"]
+                        raise SystemExit(f"Error: {name} could not look, run {done.run_id[:8]}: {said[-1]}")
                     kind = dg.DagsterEventType.ASSET_OBSERVATION
                     records = instance.get_records_for_run(done.run_id, of_type=kind).records
-                    observed = [_observed(record.event_log_entry.dagster_event) for record in records]
-                    # It fails where something differs.
-                    if not done.success and not any(each["partitions"] for each in observed):
-                        raise SystemExit(f"Error: the run {done.run_id} of {job.name} failed: see it in the UI")
-                    found += observed
+                    found += [_observed(record.event_log_entry.dagster_event) for record in records]
         return {"stored": sorted(found, key=lambda each: str(each["key"]))}
 
     def _produced(self, node: Any) -> Mapping[str, Any]:
@@ -302,12 +306,8 @@ def mapping(value: dg.PartitionMapping | None, otherwise: str) -> Mapping[str, A
 
 def _observed(event: Any) -> dict[str, Any]:
     observation = event.asset_observation_data.asset_observation
-    partitions_by_kind = _plain(observation.metadata[_DIFFERENCES])
-    return {
-        "key": observation.asset_key.to_user_string(),
-        "says": observation.description,
-        "partitions": partitions_by_kind,
-    }
+    key, said = observation.asset_key.to_user_string(), observation.description
+    return {"key": key, "says": said, **_plain(observation.metadata[_FOUND])}
 
 
 def _plain(value: Any) -> Any:

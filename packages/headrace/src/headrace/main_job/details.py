@@ -26,9 +26,8 @@ _PAGE = 1000
 _CODE_VERSION_TAG = "dagster/code_version"
 _SOURCE = "source_sha256"
 _ROWS = "dagster/partition_row_count"
-_READ_UP_TO, _BUILD = "dagster_dbt_common/read_up_to", "dagster_dbt_common/build"
-"""The tags by which `dagster-dbt-common` says the newest storage id when a build began, and which build it was; a test
-holds them equal."""
+_READ_UP_TO = "dagster_dbt_common/read_up_to"
+"""The tag by which `dagster-dbt-common` says the newest storage id when a build began; a test holds them equal."""
 
 
 class Detail(NamedTuple):
@@ -41,7 +40,7 @@ class Detail(NamedTuple):
         code_since: of a view, the id of the first materialization with the code of this one; else None.
         read_up_to: the newest storage id when its build began, or that of the one in `code_since`; None where it says
             none.
-        build: what names that build; empty where it says none.
+        run: the first letters of the id of that build's run.
         rows: the rows that the partition had; None where it says none.
     """
 
@@ -50,7 +49,7 @@ class Detail(NamedTuple):
     source: str
     code_since: int | None = None
     read_up_to: int | None = None
-    build: str = ""
+    run: str = ""
     rows: int | None = None
 
 
@@ -127,8 +126,8 @@ class Details:
                         tags.get(_CODE_VERSION_TAG, ""),
                         str(source.value) if source else "",
                         read_up_to=_read_up_to(tags),
-                        build=tags.get(_BUILD, ""),
-                        rows=int(str(rows.value)) if rows else None,
+                        run=_run(record),
+                        rows=rows.value if rows and isinstance(rows.value, int) else None,
                     )
                     found[_name(materialization.partition)] = detail
         return found
@@ -144,11 +143,11 @@ class Details:
                 tags = (materialization.tags if materialization else None) or {}
                 version = tags.get(_CODE_VERSION_TAG, "")
                 if newest is None:
-                    build = tags.get(_BUILD, "")
-                    newest = Detail(record.storage_id, version, "", record.storage_id, _read_up_to(tags), build)
+                    read_up_to = _read_up_to(tags)
+                    newest = Detail(record.storage_id, version, "", record.storage_id, read_up_to, _run(record))
                 elif is_same_code(version, newest.code_version):
                     newest = newest._replace(
-                        code_since=record.storage_id, read_up_to=_read_up_to(tags), build=tags.get(_BUILD, "")
+                        code_since=record.storage_id, read_up_to=_read_up_to(tags), run=_run(record)
                     )
                 else:
                     return {_name(None): newest}
@@ -167,6 +166,10 @@ class _Known(NamedTuple):
 
 
 _NONE = Detail(-1, "", "")
+
+
+def _run(record: EventLogRecord) -> str:
+    return record.run_id[:8]
 
 
 def _read_up_to(tags: Mapping[str, str]) -> int | None:

@@ -30,7 +30,7 @@ class RecordedHistory:
         self,
         workspace: Workspace,
         instance: DagsterInstance,
-        differing: Mapping[AssetKey, Collection[str]] = MappingProxyType({}),
+        differing: Mapping[AssetKey, Collection[Partition]] = MappingProxyType({}),
     ) -> None:
         self._workspace = workspace
         self._instance = instance
@@ -68,7 +68,7 @@ class RecordedHistory:
             history[node.key] = History(
                 storage_ids=there,
                 began={
-                    partition: Beginning(detail.read_up_to, detail.build)
+                    partition: Beginning(detail.read_up_to, detail.run)
                     for partition, detail in found.items()
                     if detail.read_up_to is not None
                 },
@@ -78,7 +78,7 @@ class RecordedHistory:
                 failed=failed.get(node.key, ()),
             )
         details.keep()
-        stored.keep()
+        stored.close()
         return history
 
     def _ids(self, node: AssetNode, last: int) -> Mapping[Partition, int]:

@@ -22,11 +22,11 @@ class Beginning(NamedTuple):
 
     Args:
         read_up_to: the newest storage id then.
-        build: what names the build, of which two may begin at one id; empty where nobody recorded that.
+        run: the run that made it: two may begin at one id.
     """
 
     read_up_to: int
-    build: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class _Changes:
         Args:
             key: the partition of the child.
             made: its storage id.
-            began: when its build began: what one build makes has one beginning, and is read within it.
+            began: when its build began: what one run makes has one beginning, and is read within it.
         """
         read = self._read(key)
         newest = max(self._when[read], default=-1)

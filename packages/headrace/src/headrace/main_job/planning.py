@@ -13,7 +13,7 @@ from headrace.locations.duckdb_files import shared_files
 from headrace.main_job.days import days_to_build
 from headrace.main_job.exports import ExportFiles
 from headrace.main_job.history import RecordedHistory
-from headrace.main_job.plan import BuildPlan, plan_build
+from headrace.main_job.plan import BuildPlan, Partition, plan_build
 from headrace.workspace import Workspace
 
 
@@ -30,7 +30,7 @@ class Wanted(NamedTuple):
     first: date | None
     last: date | None
     everything: bool
-    differing: Mapping[AssetKey, Collection[str]] = {}
+    differing: Mapping[AssetKey, Collection[Partition]] = {}
 
 
 class PlanOfDays(NamedTuple):

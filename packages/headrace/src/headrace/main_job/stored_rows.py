@@ -5,11 +5,13 @@ warehouse; this is the part of it that is cheap enough for each main job.
 """
 
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from dagster import TimeWindowPartitionsDefinition
@@ -19,8 +21,12 @@ from headrace.main_job.plan import Partition
 from headrace.main_job.remembered import write_json
 from headrace.main_job.windows import AllWindows
 
+if TYPE_CHECKING:
+    import duckdb
+
 _FILE = "headrace-warehouses.json"
-_SECONDS = 60  # each window begins with a minute
+_DAY = timedelta(days=1)
+_WIDER = 2 * _DAY  # more than any zone is from UTC
 
 
 class StoredRows:
@@ -33,8 +39,11 @@ class StoredRows:
     def __init__(self, home: Path) -> None:
         self._file = home / _FILE
         self._windows = AllWindows()
-        self._as_seen: dict[str, list[int]] = {}
-        self._now: dict[str, list[int]] = {}
+        self._as_seen: dict[str, object] = {}
+        self._now: dict[str, object] = {}
+        self._not_kept: set[str] = set()
+        self._stack = ExitStack()
+        self._open: dict[str, duckdb.DuckDBPyConnection] = {}
         with suppress(OSError, ValueError):
             self._as_seen = dict(json.loads(self._file.read_bytes()))
 
@@ -42,29 +51,34 @@ class StoredRows:
         """Return the partitions that were recorded with rows and have none.
 
         Args:
-            node: an asset whose table is in a DuckDB file, and there.
+            node: an asset whose table is there, if it is in a DuckDB file of its location.
             rows: the rows of each partition as they were recorded; None where that is not known.
         """
         definition, file = node.partitions_def, node.duckdb_file
         if not isinstance(definition, TimeWindowPartitionsDefinition) or not node.event_time or not file:
             return ()
-        if not any(rows.values()):
+        # A table of an attached database is in another file.
+        if not any(rows.values()) or (node.table or "").partition(".")[0].lower() != Path(file).stem.lower():
             return ()
         if file not in self._now:
-            found = Path(file).stat()
-            self._now[file] = [found.st_mtime_ns, found.st_size]
+            self._now[file] = _state(Path(file))
         if self._as_seen.get(file) == self._now[file]:
             return ()
         filled = self._filled(node, definition, file)
-        lost = [] if filled is None else [key for key, number in rows.items() if number and key not in filled]
+        windows = self._windows.of(definition)
+        # Keys of former partitions are in no window by now.
+        there = windows.numbers if windows and filled is not None else {}
+        lost = [key for key, number in rows.items() if number and key in there and key not in (filled or ())]
         if lost or filled is None:
-            self._now[file] = []  # to be looked at again
+            self._not_kept.add(file)
         return lost
 
-    def keep(self) -> None:
-        """Keep how the files are in which nothing was lost."""
-        if any(self._as_seen.get(file) != state for file, state in self._now.items()):
-            write_json(self._file, {**self._as_seen, **self._now})
+    def close(self) -> None:
+        """Close the files, and keep how those are in which nothing was lost, and which could be read."""
+        self._stack.close()
+        kept = {file: state for file, state in {**self._as_seen, **self._now}.items() if file not in self._not_kept}
+        if kept != self._as_seen:
+            write_json(self._file, kept)
 
     def _filled(
         self, node: AssetNode, definition: TimeWindowPartitionsDefinition, file: str
@@ -72,21 +86,40 @@ class StoredRows:
         """Return the partitions that have rows; None where the table cannot be read now."""
         import duckdb  # noqa: PLC0415 - a workspace may have no such file
 
+        windows, zone = self._windows.of(definition), ZoneInfo(definition.timezone)
+        if windows is None or not windows.keys:
+            return ()
+        starts, ends = ([moment.timestamp() for moment in moments] for moments in (windows.starts, windows.ends))
+        # No window begins or ends within so many seconds, and neither does a date.
+        seconds = math.gcd(int(_DAY.total_seconds()), *map(int, starts), *map(int, ends))
+        column = node.event_time
+        name = ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' for part in (node.table or "").split("."))
         query = (
-            f"select distinct floor(epoch({node.event_time}) / {_SECONDS})::bigint, typeof({node.event_time}) "  # noqa: S608
-            f"from {node.table} where {node.event_time} is not null"
+            f"select distinct floor(epoch({column}) / {seconds})::bigint, typeof({column}) from {name} "  # noqa: S608
+            f"where {column} >= cast(? as date) and {column} < cast(? as date)"
         )
-        with suppress(duckdb.Error), duckdb.connect(file, read_only=True) as connection:
-            moments = connection.execute(query).fetchall()
-            windows, zone = self._windows.of(definition), ZoneInfo(definition.timezone)
-            assert windows is not None  # noqa: S101 - the definition is of windows
-            found = set()
-            for minute, kind in moments:
-                moment = datetime.fromtimestamp(minute * _SECONDS, UTC)
-                if kind == "DATE":  # one of the partitions' zone
-                    moment = moment.replace(tzinfo=zone)
-                place = bisect_right(windows.starts, moment) - 1
-                if place >= 0 and moment < windows.ends[place]:
-                    found.add(windows.keys[place])
-            return found
+        bounds = [(windows.starts[0] - _WIDER).date(), (windows.ends[-1] + _WIDER).date()]
+        with suppress(duckdb.Error):
+            if file not in self._open:
+                self._open[file] = self._stack.enter_context(duckdb.connect(file, read_only=True))
+            found = self._open[file].execute(query, bounds).fetchall()
+            moments = [_moment(number * seconds, zone if kind == "DATE" else None) for number, kind in found]
+            places = [bisect_right(starts, moment) - 1 for moment in moments]
+            pairs = zip(moments, places, strict=True)
+            return {windows.keys[place] for moment, place in pairs if place >= 0 and moment < ends[place]}
         return None
+
+
+def _moment(seconds: int, zone: ZoneInfo | None) -> float:
+    """Return a moment in seconds since the epoch; that of a date is the midnight of the partitions' zone."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=zone).timestamp() if zone else seconds
+
+
+def _state(file: Path) -> object:
+    """Return what changes when somebody writes a DuckDB file: what was committed may be in its log."""
+    states = []
+    for each in (file, file.with_name(f"{file.name}.wal")):
+        with suppress(OSError):
+            found = each.stat()
+            states.append([each.name, found.st_mtime_ns, found.st_size])
+    return states
