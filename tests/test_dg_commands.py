@@ -22,7 +22,7 @@ from headrace.demo.export import write_demo_data
 from headrace.demo.shop import FIRST_DAY
 
 # Each command of `dg` loads a location, and `dg dev` both; that takes up to half a minute each on a busy machine.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow("calls of dg, of which each loads the locations"), pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

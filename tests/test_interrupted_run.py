@@ -100,10 +100,20 @@ def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
 ) -> None:
     shop, process = interrupted
     deadline = time.monotonic() + 120
-    while not (worker := stopped_worker(shop)):
+    while not workers(shop):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    second = shop.call("run")
+    # It waits meanwhile: else it would be over before a worker is found.
+    process.send_signal(signal.SIGSTOP)
+    try:
+        second = shop.call("run")
+    finally:
+        process.send_signal(signal.SIGCONT)
+    # A worker is stopped for a moment alone: what it has locked, the main job waits for in vain after five seconds.
+    while not (worker := stopped_worker(shop)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     os.kill(worker, signal.SIGKILL)
     assert (second.returncode, second.stderr.count("\n")) == (2, 1)
     assert "another headrace run is active" in second.stderr

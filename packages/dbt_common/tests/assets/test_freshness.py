@@ -241,7 +241,7 @@ def test_a_project_without_thresholds_has_no_check_no_job_and_no_schedule(tmp_pa
         defs = dbt_definitions(tmp_path)
     assert not defs.resolve_asset_graph().asset_check_keys
     assert not defs.schedules
-    assert {job.name for job in defs.jobs or ()} == {"dbt_wells__full_refresh"}
+    assert {job.name for job in defs.jobs or ()} == {"dbt_wells__full_refresh", "dbt_wells__stored_rows"}
 
 
 PRODUCER = """

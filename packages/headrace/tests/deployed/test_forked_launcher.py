@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from conftest import KillingTail
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("a code server and a run that is launched, a dozen times")
 
 BIN = Path(sys.executable).parent
 # The command that launches a run is what a run queue's daemon is elsewhere.

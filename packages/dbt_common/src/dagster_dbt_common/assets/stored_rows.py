@@ -161,11 +161,11 @@ def _looks(instance: DagsterInstance, builds: Sequence[GroupBuild], adapter: "Ba
         for unique_id in sorted(build.group.assets):
             props = build.plan.manifest["nodes"][unique_id]
             key = build.translator.get_asset_key(props)
-            before = _newest(instance, key, has_partitions=definition is not None)
             if adapter is None or not is_known:
                 kind = adapter.type() if adapter else "this dbt"
                 yield Look(key, f"not compared: {kind} is not known here", compared=False)
                 continue
+            before = _newest(instance, key, has_partitions=definition is not None)
             look = _look(instance, key, props, before, counted, adapter, there)
             # What is being built has rows that are not recorded yet.
             if look.differing and (
