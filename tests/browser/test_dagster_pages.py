@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -44,12 +45,17 @@ def test_the_lineage_page_joins_the_locations(page: Page) -> None:
     page.goto("/assets/raw/orders?view=lineage&lineageScope=downstream&lineageDepth=2")
     expect(page.get_by_text("order_items", exact=True)).to_be_visible()
     expect(page.get_by_text("Loading...")).to_have_count(0)
-    assert {tuple(edge) for edge in page.evaluate(EDGES)} == {
+    wanted = {
         ("orders", "stg_orders"),
         ("stg_orders", "order_items"),
         ("stg_orders", "orders"),
         ("order_items", "orders"),
     }
+    # Its edges come after its nodes.
+    deadline = time.monotonic() + 60
+    while (found := {tuple(edge) for edge in page.evaluate(EDGES)}) != wanted and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
+    assert found == wanted
 
 
 @pytest.mark.parametrize(("asset", "location"), [("raw/orders", "ingest"), ("order_items", "analytics")])
