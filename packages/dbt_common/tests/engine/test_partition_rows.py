@@ -87,6 +87,11 @@ def test_of_local_days(connection: duckdb.DuckDBPyConnection, kind: str) -> None
     assert counted(connection, kind, days, keys) == [23 * 60, 24 * 60], "the first of them has 23 hours"
 
 
-def test_a_date_is_a_day_of_the_partitions_zone(connection: duckdb.DuckDBPyConnection) -> None:
-    days = DailyPartitionsDefinition("2024-03-30", timezone="Europe/Oslo")
-    assert counted(connection, "date", days, ["2024-03-30", "2024-03-31"]) == [1440, 1440]
+@pytest.mark.parametrize("zone", ["Europe/Oslo", "America/New_York"])
+def test_a_date_is_a_day_of_the_partitions_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
+    """East of UTC its midnight there is in the same day as that of UTC, west of it in the day before."""
+    days = DailyPartitionsDefinition("2024-03-30", timezone=zone)
+    # The first and the last day that have rows, and one after them.
+    assert counted(connection, "date", days, ["2024-03-30"]) == [1440]
+    connection.execute("drop view visits")
+    assert counted(connection, "date", days, ["2024-04-02", "2024-04-03"]) == [1440, 0]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.main_job.plan import Partition
 
 OSLO_DAYS = DailyPartitionsDefinition("2024-03-30", timezone="Europe/Oslo", end_offset=0)
+NEW_YORK_DAYS = DailyPartitionsDefinition("2024-03-30", timezone="America/New_York")
 HOURS = HourlyPartitionsDefinition("2024-03-30-00:00")
 SHIFTS = TimeWindowPartitionsDefinition(start="2024-03-30-06:10", cron_schedule="10 6 * * *", fmt="%Y-%m-%d-%H:%M")
 
@@ -53,6 +54,7 @@ def write(file: Path, kind: str, time: str) -> None:
         (OSLO_DAYS, "timestamptz", "2024-03-30 23:00:00+00", "2024-03-31", "2024-03-30"),
         (OSLO_DAYS, "timestamp", "2024-03-31 22:00:00", "2024-04-01", "2024-03-31"),
         (OSLO_DAYS, "date", "2024-03-31", "2024-03-31", "2024-03-30"),
+        (NEW_YORK_DAYS, "date", "2024-03-31", "2024-03-31", "2024-03-30"),
         (HOURS, "timestamp", "2024-03-30 01:59:59.999999", "2024-03-30-01:00", "2024-03-30-02:00"),
         (SHIFTS, "timestamp", "2024-03-31 06:09:59", "2024-03-30-06:10", "2024-03-31-06:10"),
     ],

@@ -187,10 +187,9 @@ def _look(  # noqa: PLR0917 - what is known of one asset
 ) -> Look:
     names = tuple(str(props[part]).lower() for part in ("database", "schema", "alias"))
     if names not in there:
-        keys = [partition for partition in newest if partition is None or not counted or partition in counted.keys]
-        differences = Differences(gone=keys)
-        says = "its table is gone" if keys else "not built"
-        return Look(key, says, differing=differences.by_kind())
+        by_now = {None, *counted.keys} if counted else set(newest)
+        gone = [partition for partition in newest if partition in by_now]
+        return Look(key, "its table is gone" if gone else "not built", differing=Differences(gone=gone).by_kind())
     if counted is None or not props["config"].get("event_time"):
         return Look(key, "there")
     stored = counted.of(adapter, props)
