@@ -1,7 +1,6 @@
 """Whose process a number is, and what the launcher takes of Dagster."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -37,17 +36,23 @@ def test_another_machine_and_another_start_of_this_one_are_told_apart() -> None:
     rebooted = RunProcess(os.getpid(), time.time(), f"{host}/{namespace}/another-start")
     assert (rebooted.host, rebooted.lives()) == (None, False)
     assert RunProcess(os.getpid(), time.time(), f"another/{namespace}/{boot}").host == "another"
-    assert RunProcess(os.getpid(), time.time(), f"{host}/1/{boot}").host == host, "a container of this host"
+    restarted = RunProcess(os.getpid(), time.time(), f"{host}/1/{boot}")
+    assert (restarted.host, restarted.lives()) == (None, False), "a container that was started again"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace is made, which needs root")
-def test_a_process_of_another_pid_namespace_is_of_another_machine() -> None:
+def test_a_process_of_a_container_is_of_another_machine() -> None:
     code = "from headrace.deployed.run_process import this_machine; print(this_machine())"
-    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    script = 'hostname another && exec "$0" -c "$1"'
+    namespaces = ["unshare", "--pid", "--uts", "--fork", "--mount-proc"]
+    command = [*namespaces, "sh", "-c", script, sys.executable, code]
     inside = subprocess.run(command, check=False, capture_output=True, text=True)
     if inside.returncode:
         pytest.skip(f"this root may not make a namespace, as in many containers: {inside.stderr.strip()}")
-    assert RunProcess(os.getpid(), time.time(), inside.stdout.strip()).host == socket.gethostname()
+    assert RunProcess(os.getpid(), time.time(), inside.stdout.strip()).host == "another"
+    host, namespace, boot = inside.stdout.strip().split("/")
+    assert (host, boot) == ("another", this_machine().split("/")[2])
+    assert namespace != this_machine().split("/")[1]
 
 
 def test_what_the_launcher_takes_of_dagster_is_there(tmp_path: Path) -> None:

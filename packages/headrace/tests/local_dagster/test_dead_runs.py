@@ -107,7 +107,7 @@ def test_a_run_whose_number_is_another_process_by_now_is_failed_and_its_slot_is_
     ("machine", "status"),
     [
         ("another/{namespace}/{boot}", DagsterRunStatus.STARTED),
-        ("{host}/1/{boot}", DagsterRunStatus.STARTED),
+        ("{host}/1/{boot}", DagsterRunStatus.FAILURE),  # a container that was started again
         ("{host}/{namespace}/before-the-reboot", DagsterRunStatus.FAILURE),
         ("{host}/{namespace}/{boot}", DagsterRunStatus.FAILURE),
     ],

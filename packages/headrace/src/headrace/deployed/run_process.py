@@ -61,9 +61,9 @@ class RunProcess:
 
     @property
     def host(self) -> str | None:
-        """Return the host whose process it is, where that is another one than this, or another PID namespace of it."""
-        host, namespace, _ = (self.machine or this_machine()).split("/")
-        return None if [host, namespace] == this_machine().split("/")[:2] else host
+        """Return the host whose process it is, where that is another one than this; a container is a host."""
+        host = (self.machine or this_machine()).split("/")[0]
+        return None if host == socket.gethostname() else host
 
     def lives(self) -> bool:
         """Return whether it lives: whoever got its number later began later, and a zombie does nothing any more.
@@ -71,7 +71,7 @@ class RunProcess:
         Only this machine's can be asked for: `host` is None.
         """
         if self.machine not in (None, this_machine()):
-            return False  # the system has started again
+            return False  # the system or the container has started again
         try:
             fields = (_PROC / str(self.pid) / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
