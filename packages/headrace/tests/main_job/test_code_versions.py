@@ -14,7 +14,11 @@ COMPUTES, ELSE = "c" * 16, "d" * 16
         (f"{TEXT}+{COMPUTES}", f"{TEXT}+{COMPUTES}", True),
         (f"{TEXT}+{COMPUTES}", f"{OTHER_TEXT}+{COMPUTES}", True),  # a comment
         (f"{TEXT}+{COMPUTES}", f"{TEXT}+{ELSE}", False),  # a macro
-        (TEXT, f"{TEXT}+{COMPUTES}", True),  # built before the upgrade
+        (f"{TEXT}+2:{COMPUTES}", f"{OTHER_TEXT}+2:{COMPUTES}", True),
+        (f"{TEXT}+2:{COMPUTES}", f"{TEXT}+2:{ELSE}", False),
+        (TEXT, f"{TEXT}+2:{COMPUTES}", True),  # built before the upgrade
+        (f"{TEXT}+{COMPUTES}", f"{TEXT}+2:{ELSE}", True),  # built before the hash was made otherwise
+        (f"{TEXT}+2:{COMPUTES}", f"{OTHER_TEXT}+3:{COMPUTES}", False),
         (OTHER_TEXT, f"{TEXT}+{COMPUTES}", False),
         ("e" * 64, f"{'e' * 64}+{COMPUTES}", True),  # a seed
         ("1.0+local", "2.0+local", False),  # of a Python asset

@@ -105,7 +105,7 @@ def csv_fault(export: Export) -> str | None:
 
 
 def jsonl_fault(export: Export) -> str | None:
-    """Return where and why a line of a JSONL file is no JSON object, or None where all of them are."""
+    """Return where and why a line of a JSONL file is no JSON object of distinct keys, or None where all of them are."""
     with open_text(export.path) as file:
         for number, text in enumerate(file, 1):
             if not text.strip():
@@ -115,11 +115,15 @@ def jsonl_fault(export: Export) -> str | None:
             if len(text) > MAX_ROW_BYTES:
                 return f"line {number}: longer than {MAX_ROW_BYTES >> 20} MiB"
             try:
-                value = json.loads(text)
+                pairs = json.loads(text, object_pairs_hook=list)
             except ValueError as error:
                 return f"line {number}: {text.strip()[:80]!r} is not JSON ({error})"
-            if not isinstance(value, dict):
+            if not text.lstrip().startswith("{"):
                 return f"line {number}: {text.strip()[:80]!r} is not a JSON object"
+            keys = [key for key, _ in pairs]
+            for key in keys:
+                if keys.count(key) > 1:
+                    return f"line {number}, column {short(key)}: stands there {keys.count(key)} times"
     return None
 
 

@@ -89,8 +89,13 @@ def _jsonl(
         "select json from read_json_objects($path, format = 'nd', maximum_object_size = $size)",
         params={"path": str(export.path), "size": MAX_ROW_BYTES},
     )
-    if rows.filter("json_type(json) <> 'OBJECT'").limit(1).fetchone():
-        raise ExportError(f"{export.path}, {jsonl_fault(export)}")
+    # DuckDB takes a comma before a bracket, and of two values of one key the first: Python's reader has the last word.
+    suspect = (
+        "json_type(json) <> 'OBJECT' or len(json_keys(json)) <> len(list_distinct(json_keys(json)))"
+        r" or regexp_matches(json::varchar, ',\s*[}\]]')"
+    )
+    if rows.filter(suspect).limit(1).fetchone() and (fault := jsonl_fault(export)):
+        raise ExportError(f"{export.path}, {fault}")
     keys = rows.project("unnest(json_keys(json)) as name").distinct().order("name").fetchall()
     names = [str(key) for (key,) in keys]
     # A file without lines has no keys: it is an export without rows, as a CSV file with its header alone.

@@ -6,8 +6,8 @@ changes the version and no rows. Here the version is of all that goes into the r
 is compiled, and no connection is needed. The window is no part of it, nor are the macros of dbt, of its adapter and of
 this package: an upgrade of those rebuilds nothing.
 
-It is written behind dagster-dbt's own, as `TEXT+COMPUTES`. What was built before has the first half alone, and then the
-texts are compared: an upgrade to this rebuilds nothing either.
+It is written behind dagster-dbt's own, as `TEXT+FORM:COMPUTES`. What was built before has the first half alone, or
+another form of the second, and then the texts are compared: an upgrade to this rebuilds nothing either.
 """
 
 from __future__ import annotations
@@ -25,27 +25,20 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dagster_dbt_common.project.fingerprint import MACROS_DIR
+from dagster_dbt_common.project.model_text import canonical, normalized, without_config
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _WINDOW = {"min_date", "max_date", "window_timezone"}
+# How the hash is made: one of another form is not compared with it. One more wherever `of` changes what it hashes.
+_FORM = 2
 # Of a node's config, what shapes its rows. What only says when or where they are built does not.
 _SHAPING = (
     *("materialized", "incremental_strategy", "incremental_predicates", "event_time", "unique_key", "sql_header"),
     *("pre-hook", "post-hook", "column_types", "delimiter", "quote_columns", "strategy", "updated_at", "check_cols"),
     *("hard_deletes", "invalidate_hard_deletes", "dbt_valid_to_current", "snapshot_meta_column_names"),
 )
-_TOKEN = re.compile(
-    r"""
-    (?P<nothing>\{\#.*?\#\})
-    | (?P<kept>\{\{.*?\}\} | \{%.*?%\} | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$\$.*?\$\$)
-    | (?P<comment>--[^\n]* | /\*.*?\*/)
-    | (?P<space>\s+)
-    """,
-    re.DOTALL | re.VERBOSE,
-)
-_CONFIG = re.compile(r"\{\{-?\s*config\s*(?=\()")
 _CALL = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 _DISPATCHED = re.compile(r"""\bdispatch\(\s*['"](\w+)['"]""")
 _VAR = re.compile(r"""\bvar\(\s*['"](\w+)['"]""")
@@ -77,12 +70,12 @@ class CodeVersions:
         self._known: dict[str, str] = {}
 
     def of(self, unique_id: str) -> str:
-        """Return 16 hex digits that change with what a node computes."""
+        """Return the form, a colon and 16 hex digits, which change with what a node computes."""
         if unique_id not in self._known:
             props = self._nodes[unique_id]
             code = props.get("raw_code") or ""
             is_python = props.get("language") == "python"
-            own = code if is_python else normalized(without_config(code))
+            own = code if is_python else canonical(without_config(code))
             macros = sorted(self._called(props, own))
             texts = [own, *(normalized(self._macros[macro]["macro_sql"]) for macro in macros)]
             content = [
@@ -93,7 +86,8 @@ class CodeVersions:
                 sorted(self._values(texts, props["package_name"]).items()),
                 [self.of(parent) for parent in self._parts(props)],
             ]
-            self._known[unique_id] = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
+            digest = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+            self._known[unique_id] = f"{_FORM}:{digest[:16]}"
         return self._known[unique_id]
 
     def _parts(self, props: Mapping[str, Any]) -> Iterator[str]:
@@ -179,60 +173,3 @@ def project_variables(project_dir: Path, flags: Sequence[str] = ()) -> Mapping[s
     said = [following for flag, following in pairwise(flags) if flag == "--vars"]
     more = yaml.safe_load(said[-1]) if said else None
     return {**(project.get("vars") or {}), **(more if isinstance(more, dict) else {})}
-
-
-def normalized(code: str) -> str:
-    """Return SQL with Jinja without its comments, and with one blank for white space.
-
-    What cannot be told from the text alone stays as it is: a comment with Jinja in it, which may end where it was
-    rendered, and all of a text with a quote that a backslash escapes.
-    """
-    if "\\'" in code or '\\"' in code:
-        return code.strip()
-    parts: list[str] = []
-    end = 0
-    for token in _TOKEN.finditer(code):
-        parts.append(code[end : token.start()])
-        end = token.end()
-        text = token.group()
-        if token["comment"] and re.search(r"\{[{%]", text):
-            text += "\n"  # what follows a comment is no part of it
-        elif not token["kept"]:
-            text = "\0"
-        parts.append(text)
-    parts.append(code[end:])
-    return re.sub("\0+", " ", "".join(parts)).strip()
-
-
-def without_config(code: str) -> str:
-    """Return a model's code without its calls of `config(...)`: what they say is in the node's config."""
-    while match := _CONFIG.search(code):
-        end = _end_of_call(code, match.end())
-        closing = re.match(r"\s*-?\}\}", code[end:]) if end else None
-        if closing is None:
-            return code
-        code = code[: match.start()] + code[end + closing.end() :]
-    return code
-
-
-def _end_of_call(code: str, start: int) -> int:
-    """Return where the bracket at `start` is closed; 0 where it is not."""
-    depth, quote = 0, ""
-    position = start
-    while position < len(code):
-        char = code[position]
-        if quote:
-            if char == "\\":
-                position += 1
-            elif char == quote:
-                quote = ""
-        elif char in "'\"":
-            quote = char
-        elif char in "([{":
-            depth += 1
-        elif char in ")]}":
-            depth -= 1
-            if depth == 0:
-                return position + 1
-        position += 1
-    return 0

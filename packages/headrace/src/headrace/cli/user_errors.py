@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +49,30 @@ class OneLineCommand(click.Command):
                 raise click.ClickException(
                     f"no space is left on a disk ({said}): make room, and call it again"
                 ) from error
+            if said := _first_line(error, _is_of_a_lock):
+                raise click.ClickException(
+                    f"Dagster's history is in use ({said}): end what holds its files, and call it again"
+                ) from error
             raise
 
 
 def full_disk(error: BaseException | None) -> str | None:
     """Return the first line of the error by which a disk is full, of an error and what it was raised from."""
+    return _first_line(error, _is_of_a_full_disk)
+
+
+def _first_line(error: BaseException | None, is_it: Callable[[BaseException], bool]) -> str | None:
     seen: list[BaseException] = []
     while error is not None and error not in seen:
-        if _is_of_a_full_disk(error):
+        if is_it(error):
             return str(error).splitlines()[0]
         seen.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
+
+
+def _is_of_a_lock(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and str(error) == "database is locked"
 
 
 def _is_of_a_full_disk(error: BaseException) -> bool:

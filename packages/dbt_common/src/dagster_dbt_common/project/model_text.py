@@ -1,0 +1,132 @@
+"""The text of a model, without what means nothing: comments, white space, the case of keywords, the order of CTEs.
+
+It is SQL with Jinja in it, so it is read as text: sqlglot parses none of it before dbt has compiled it. What a text
+leaves open stays as it is, and a change of it counts as one.
+"""
+
+from __future__ import annotations
+
+import re
+from graphlib import TopologicalSorter
+
+_KEPT = r"""\{\{.*?\}\} | \{%.*?%\} | '(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | \$\$.*?\$\$"""
+_TOKEN = re.compile(
+    rf"(?P<nothing>\{{\#.*?\#\}}) | (?P<kept>{_KEPT}) | (?P<comment>--[^\n]* | /\*.*?\*/) | (?P<space>\s+)",
+    re.DOTALL | re.VERBOSE,
+)
+_CONFIG = re.compile(r"\{\{-?\s*config\s*(?=\()")
+# Words that name no column without quotes where they stand; behind a dot or `as` they may.
+_WORDS = r"""
+    (?: group | order | partition )\ by | over(?=\ ?\() | not | select | distinct | from | where | having | limit
+    | offset | qualify | union | except | intersect | all | with(?:\ recursive)? | join | inner | left | right | full
+    | outer | cross | lateral | on | using | as | and | or | in | is | null | between | like | case | when | then | else
+    | end | asc | desc | true | false"""
+_KEYWORD = re.compile(
+    rf"""(?P<kept>{_KEPT}) | (?<![.\w$@]) (?<!\bas\ ) (?: {_WORDS} ) (?![\w$])""",
+    re.DOTALL | re.VERBOSE | re.IGNORECASE,
+)
+_CTE = re.compile(r"(?P<name>[A-Za-z_]\w*) as (?:(?:not )?materialized )?(?=\()", re.IGNORECASE)
+
+
+def normalized(code: str) -> str:
+    """Return SQL with Jinja without its comments, and with one blank for white space.
+
+    What cannot be told from the text alone stays as it is: a comment with Jinja in it, which may end where it was
+    rendered, and all of a text with a quote that a backslash escapes.
+    """
+    if "\\'" in code or '\\"' in code:
+        return code.strip()
+    parts: list[str] = []
+    end = 0
+    for token in _TOKEN.finditer(code):
+        parts.append(code[end : token.start()])
+        end = token.end()
+        text = token.group()
+        if token["comment"] and re.search(r"\{[{%]", text):
+            text += "\n"  # what follows a comment is no part of it
+        elif not token["kept"]:
+            text = "\0"
+        parts.append(text)
+    parts.append(code[end:])
+    return re.sub("\0+", " ", "".join(parts)).strip()
+
+
+def canonical(code: str) -> str:
+    """Return a model's SQL as `normalized` does, with its keywords in lower case and its CTEs in one order.
+
+    A text with a block of Jinja stays as it is there: a loop may make CTEs, and what `{% set %}` holds may be a string.
+    That of a macro is not for this, for the same reason.
+    """
+    code = normalized(code)
+    if "{%" in code or "\\" in code or "--" in code:
+        return code
+    return _in_order(_KEYWORD.sub(lambda found: found.group() if found["kept"] else found.group().lower(), code))
+
+
+def _in_order(code: str) -> str:
+    """Return SQL with its CTEs by their names, each behind those that it reads.
+
+    Not where one speaks of itself or of a later one: that is a table of this name, and would be the CTE elsewhere.
+    """
+    start = re.match(r"with (?!recursive\b)", code)
+    if start is None:
+        return code
+    texts: dict[str, str] = {}
+    bodies: dict[str, str] = {}
+    position = start.end()
+    while True:
+        head = _CTE.match(code, position)
+        end = end_of_call(code, head.end()) if head else 0
+        if not head or not end or (name := head["name"].lower()) in texts:
+            return code
+        texts[name], bodies[name] = code[position:end], code[head.end() : end]
+        comma = re.match(r" ?, ?", code[end:])
+        if comma is None:
+            break
+        position = end + comma.end()
+    reads = {name: {other for other in texts if re.search(rf"\b{other}\b", bodies[name], re.I)} for name in texts}
+    names = list(texts)
+    if any(reads[name] & set(names[place:]) for place, name in enumerate(names)):
+        return code
+    sorter = TopologicalSorter(reads)
+    sorter.prepare()
+    ordered: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered += ready
+        sorter.done(*ready)
+    return "with " + ", ".join(texts[name] for name in ordered) + code[end:]
+
+
+def without_config(code: str) -> str:
+    """Return a model's code without its calls of `config(...)`: what they say is in the node's config."""
+    while match := _CONFIG.search(code):
+        end = end_of_call(code, match.end())
+        closing = re.match(r"\s*-?\}\}", code[end:]) if end else None
+        if closing is None:
+            return code
+        code = code[: match.start()] + code[end + closing.end() :]
+    return code
+
+
+def end_of_call(code: str, start: int) -> int:
+    """Return where the bracket at `start` is closed; 0 where it is not."""
+    depth, quote = 0, ""
+    position = start
+    while position < len(code):
+        char = code[position]
+        if quote:
+            if char == "\\":
+                position += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"":
+            quote = char
+        elif char in "([{":
+            depth += 1
+        elif char in ")]}":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+        position += 1
+    return 0

@@ -1,0 +1,133 @@
+"""A shop whose servers and daemon run, as `headrace run --serve` leaves them."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster._core.scheduler.instigation import TickStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from dagster._core.scheduler.instigation import InstigatorTick
+    from tests.conftest import Shop
+
+ROOT = Path(__file__).parents[2]
+UNFINISHED = [status for status in DagsterRunStatus if status.value not in {"SUCCESS", "FAILURE", "CANCELED"}]
+
+SENSORS = """
+{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { ... on RepositoryLocation {
+  repositories { sensors { name sensorState { status selectorId } } } } } } } } }
+"""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A shop whose servers and daemon run.
+
+    Args:
+        shop: the shop.
+        url: its webserver.
+        command: the command that serves it.
+        log: what that says.
+        instance: its history; to open it takes a third of a second, and it is asked each second.
+    """
+
+    shop: Shop
+    url: str
+    command: subprocess.Popen[bytes]
+    log: Path
+    instance: DagsterInstance
+
+    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.command.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, f"{what}: not within {seconds} s; {self.state()}"
+            time.sleep(1)
+
+    def at_rest(self, since: float) -> bool:
+        """Return whether no run is going and each sensor has looked since the last one, and found nothing to do."""
+        if self.instance.get_runs_count(RunsFilter(statuses=UNFINISHED)):
+            return False
+        ended = max((record.end_time or 0 for record in self.instance.get_run_records(limit=20)), default=0)
+        ticks = self.ticks()
+        assert [tick.error for tick in ticks.values() if tick and tick.error] == []
+        return all(
+            tick is not None
+            and tick.timestamp > max(since, ended)
+            and tick.status in {TickStatus.SUCCESS, TickStatus.SKIPPED}
+            and not tick.run_ids
+            # What is behind is seen twice before it is healed.
+            and "behind" not in (tick.skip_reason or "")
+            for tick in ticks.values()
+        )
+
+    def ask(self, query: str, **variables: object) -> Any:
+        """Return what Dagster's API answers."""
+        asked = {"query": query, "variables": variables}
+        answer = requests.post(f"{self.url}/graphql", json=asked, timeout=60).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def ticks(self) -> Mapping[str, InstigatorTick | None]:
+        """Return the last tick of each sensor that runs.
+
+        From the storage: to the API, ticks of servers at another port are those of another sensor.
+        """
+        locations = [entry["locationOrLoadError"] for entry in self.ask(SENSORS)["workspaceOrError"]["locationEntries"]]
+        selectors = {
+            sensor["sensorState"]["selectorId"]: f"{location_number} {sensor['name']}"
+            for location_number, location in enumerate(locations)
+            for repository in location["repositories"]
+            for sensor in repository["sensors"]
+            if sensor["sensorState"]["status"] == "RUNNING"
+        }
+        found = self.instance.get_batch_ticks(list(selectors), limit=1)
+        return {name: next(iter(found.get(selector, ())), None) for selector, name in selectors.items()}
+
+    def state(self) -> str:
+        runs = [
+            f"{run.run_id} {run.status.value} {[key.to_user_string() for key in run.asset_selection or ()]}"
+            for run in self.instance.get_runs(limit=20)
+        ]
+        return "\n".join([*runs, str(self.ticks())])
+
+
+@contextmanager
+def serving(shop: Shop, *arguments: str) -> Iterator[Served]:
+    """Run the main job, which leaves its servers up, and end them at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = shop.folder / "headrace.log"
+    with log.open("wb") as output:
+        command = subprocess.Popen(
+            [Path(sys.executable).with_name("headrace"), "run", "--serve", "--port", str(port), *arguments],
+            cwd=ROOT,
+            env=shop.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        # Its storage is made by the command.
+        deadline = time.monotonic() + 240
+        while "until Ctrl-C" not in log.read_text():
+            assert command.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"the main job does not end; {log.read_text()}"
+            time.sleep(0.5)
+        with shop.instance() as instance:
+            yield Served(shop, f"http://127.0.0.1:{port}", command, log, instance)
+    finally:
+        command.terminate()
+        command.wait(60)
+    assert shop.left() == []
