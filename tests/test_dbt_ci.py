@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
+A_COMPARISON = pytest.mark.some_of("comparisons of dbt ci", 1)
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 FIRST, LAST, END = date(2024, 1, 29), date(2024, 2, 3), "2024-02-04"
@@ -145,6 +146,7 @@ def place(made: Workplace) -> Workplace:
     return made
 
 
+@A_COMPARISON
 def test_a_changed_mart_with_a_new_a_deleted_and_a_wider_model(place: Workplace) -> None:
     place.edit(
         "dbt/models/marts/daily/orders.sql",
@@ -191,6 +193,7 @@ def test_a_changed_mart_with_a_new_a_deleted_and_a_wider_model(place: Workplace)
     assert orders["tests"]["failed"] == 2
 
 
+@A_COMPARISON
 def test_a_changed_view_and_a_changed_microbatch_model_above_the_limit(place: Workplace) -> None:
     place.edit("dbt/models/staging/stg_tweets.sql", "content,", "upper(content) as content,")
     place.edit("dbt/models/staging/stg_stores.sql", "    tax_rate", "    tax_rate * 2 as tax_rate")

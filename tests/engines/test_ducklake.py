@@ -33,6 +33,7 @@ DAYS = ("2024-01-30", "2024-01-31")
 DAILY = ("order_items", "orders", "customer_days")
 # What says when a snapshot was taken.
 OF_THE_CLOCK = "columns(c -> c not in ('dbt_scd_id', 'dbt_updated_at', 'dbt_valid_from', 'dbt_valid_to'))"
+WRITERS = pytest.mark.some_of("writers of a DuckLake", 2)
 RUNS_OF_A_HOST = 20 if os.environ.get("HEADRACE_THOROUGH") else 2
 
 
@@ -165,6 +166,7 @@ def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
         assert ours[name] == content, name
 
 
+@WRITERS
 def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> None:
     """Each has a Dagster of its own, whose pools the other does not see: what meets is a conflict, and is run again."""
     with lake.connected() as connection:
@@ -180,6 +182,7 @@ def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> No
         assert after[name] == before[name], name
 
 
+@WRITERS
 @pytest.mark.parametrize(
     ("model", "day", "key"),
     [
@@ -229,6 +232,7 @@ def _await_waiting(lake: Lake, number: int) -> None:
             time.sleep(0.2)
 
 
+@WRITERS
 def test_its_upkeep_leaves_the_rows_and_fewer_files(lake: Lake, tmp_path: Path) -> None:
     """A microbatch leaves a file a day, a build a snapshot: the first are merged, the second go with their time."""
     host = _host(lake.shop, tmp_path / "upkeep")

@@ -47,7 +47,7 @@ def open_(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         warehouse.close()
 
 
-@pytest.mark.some_of("kinds of partitions on DuckDB", 1)
+@pytest.mark.some_of("kinds of partitions", 1)
 @pytest.mark.parametrize(("grain", "zone"), [*partitions()])
 @pytest.mark.parametrize("session", SESSIONS)
 def test_all_kinds_of_these_partitions_equal_a_full_build(
