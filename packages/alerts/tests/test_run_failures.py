@@ -66,7 +66,7 @@ def test_a_failure_waits_for_the_status_of_its_run_that_dagster_stores_after_it(
     location.tick_runs()
     location.inbox.take()
     (failure,) = location.instance.all_logs(like.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-    for run_id, age in (("a" * 8, 0.0), ("b" * 8, 3600.0)):
+    for run_id, age in (("a" * 8, 0.0), ("b" * 8, 3600.0), ("c" * 8, -3600.0)):
         run = dg.DagsterRun(job_name="some", run_id=run_id, status=dg.DagsterRunStatus.STARTED)
         location.instance.run_storage.add_run(run)
         event = dg.EventLogEntry(
@@ -78,7 +78,8 @@ def test_a_failure_waits_for_the_status_of_its_run_that_dagster_stores_after_it(
             dagster_event=failure.get_dagster_event(),
         )
         location.instance.event_log_storage.store_event(event)
-        assert location.tick_runs() == f"{int(age > 0)} alerts sent", "one of an hour ago never gets its status"
+        said = location.tick_runs()
+        assert said == f"{int(age != 0)} alerts sent", "one of an hour ago, or of a clock set back, is not waited for"
         if not age:
             location.instance.run_storage.handle_run_event(run_id, failure.get_dagster_event(), datetime.now(UTC))
             assert location.tick_runs() == "1 alerts sent"
@@ -153,6 +154,12 @@ def test_a_retry_that_does_not_come_is_told_after_five_minutes(location: Locatio
     cursor = json.loads(location.cursors["alert_run_failures"] or "")
     waiting = cursor["memory"]["waiting"]
     assert waiting.keys() == {run.run_id}
+    waiting[run.run_id] += 7200
+    location.cursors["alert_run_failures"] = json.dumps(cursor)
+    location.tick_runs()
+    cursor = json.loads(location.cursors["alert_run_failures"] or "")
+    waiting = cursor["memory"]["waiting"]
+    assert waiting[run.run_id] <= time.time(), "the clock was set back: it waits from now on"
     waiting[run.run_id] -= 299
     location.cursors["alert_run_failures"] = json.dumps(cursor)
     location.tick_runs()

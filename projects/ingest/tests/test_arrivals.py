@@ -244,6 +244,17 @@ def test_a_file_from_the_future_is_settled_when_it_has_been_the_same_for_a_while
     assert ingest.look() == [(["raw/orders"], DAYS[0], DAYS[0])]
 
 
+def test_a_clock_that_is_set_back_lets_no_file_wait_for_it(ingest: Ingest, loaded: Path) -> None:
+    path = loaded / f"orders/{DAYS[0]}.csv"
+    path.write_text(path.read_text().replace("1166", "1167"))
+    os.utime(path, (time.time() + 7200, time.time() + 7200))
+    assert ingest.look() == []
+    ingest.later(-3600)
+    assert ingest.look() == [], "the time since then is not known any more"
+    ingest.later(12)
+    assert ingest.look() == [(["raw/orders"], DAYS[0], DAYS[0])]
+
+
 def test_a_file_that_cannot_be_loaded_is_asked_for_again_only_when_it_changes(ingest: Ingest, loaded: Path) -> None:
     path = loaded / f"orders/{DAYS[1]}.csv"
     good = path.read_text()

@@ -77,7 +77,7 @@ def _due(
     for run in [*(record.dagster_run for record in again), *ended]:
         if REPEATS in run.tags:
             continue
-        since = waiting.get(run.run_id, now)
+        since = min(waiting.get(run.run_id, now), now)
         match retry_of(instance, run):
             case Retry.NONE:
                 due.append((run, False))

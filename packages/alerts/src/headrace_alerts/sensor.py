@@ -151,7 +151,8 @@ def _ended(
     for end, records in pages.items():
         for record in records:
             run = runs.get(record.event_log_entry.run_id)
-            if run and not run.is_finished and now - record.timestamp < _SECONDS_TO_STATUS:
+            # A clock that was set back does not make it wait until that time is there again.
+            if run and not run.is_finished and abs(now - record.timestamp) < _SECONDS_TO_STATUS:
                 break  # with what is after it, for the next tick
             newest[end] = record.storage_id
             if run and _is_own(context, run):

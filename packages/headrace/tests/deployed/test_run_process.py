@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
-from dagster import DagsterInstance, DefaultRunLauncher
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DefaultRunLauncher
+from dagster._core.events import EngineEventData
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 from headrace.deployed.launcher import LocalRunLauncher
-from headrace.deployed.run_process import RunProcess, this_machine
+from headrace.deployed.run_process import RunProcess, says_machine, this_machine, uptime
 
 
 def test_a_number_is_the_process_that_had_it_when_it_said_so() -> None:
@@ -26,6 +29,23 @@ def test_a_number_is_the_process_that_had_it_when_it_said_so() -> None:
         child.kill()
         child.wait()
     assert not RunProcess(child.pid, time.time()).lives()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_set_ends_no_run(tmp_path: Path, hours: int) -> None:
+    """What a launcher and a run said an hour ago, or in an hour, by the clock of now: the process is the same."""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    said = EngineEventData({"pid": str(os.getpid()), **says_machine()})
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        run = instance.create_run_for_job(dg.GraphDefinition("empty").to_job())
+        event = DagsterEvent(DagsterEventType.ENGINE_EVENT.value, run.job_name, message="", event_specific_data=said)
+        instance.report_dagster_event(event, run.run_id, timestamp=time.time() + 3600 * hours)
+        process = RunProcess.of(instance, run.run_id)
+        assert process is not None
+        assert process.lives()
+        began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        assert began < uptime()
+        assert not replace(process, said_in=began - 60).lives(), "a later process has got the number"
 
 
 def test_another_machine_and_another_start_of_this_one_are_told_apart() -> None:

@@ -57,9 +57,12 @@ class Seen:
     waiting: Mapping[Partition, str] = field(default_factory=dict)
 
     def since(self, partition: Partition, version: str, now: float) -> float:
-        """Return since when an export has been seen waiting in one version; `now` where it has not."""
+        """Return since when an export has been seen waiting in one version; `now` where it has not.
+
+        It is `now` too where the clock was set back since then: a wait until it is there again may be a long one.
+        """
         seen, _, seconds = self.waiting.get(partition, "").partition(" ")
-        return float(seconds or now) if seen == version else now
+        return min(float(seconds or now), now) if seen == version else now
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> "Seen":

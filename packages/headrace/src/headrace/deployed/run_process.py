@@ -2,7 +2,8 @@
 
 A run says in its first events which process it is. A number alone proves nothing: after a reboot it may be another
 process's, and of an instance that several machines share, another machine's. So the process must have begun before the
-run said its number, and our launchers say which machine it is.
+run said its number, and our launchers say which machine it is, and how long that has been up: the kernel tells the
+beginning of a process by that clock, and the other one may be set.
 """
 
 import os
@@ -17,6 +18,7 @@ _PROC = Path("/proc")
 _SLACK_SECONDS = 5.0
 _FIRST_EVENTS = 20
 _MACHINE = "headrace/machine"
+_UPTIME = "headrace/uptime"
 
 
 def this_machine() -> str:
@@ -26,9 +28,14 @@ def this_machine() -> str:
     return f"{socket.gethostname()}/{namespace}/{boot}"
 
 
+def uptime() -> float:
+    """Return for how many seconds this machine has been up, asleep or not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def says_machine() -> dict[str, str]:
-    """Return the metadata of the event by which a launcher says where it starts a run."""
-    return {_MACHINE: this_machine()}
+    """Return the metadata of the event by which a launcher says where it starts a run, and when."""
+    return {_MACHINE: this_machine(), _UPTIME: f"{uptime():.3f}"}
 
 
 @dataclass(frozen=True)
@@ -39,25 +46,32 @@ class RunProcess:
         pid: its number.
         said_at: when the run said so, in seconds since the epoch.
         machine: where it was started, as `this_machine` has it; None where nobody said so: it counts as started here.
+        said_in: when the run said so, in seconds since the start of that machine; None where nobody said that.
     """
 
     pid: int
     said_at: float
     machine: str | None = None
+    said_in: float | None = None
 
     @classmethod
     def of(cls, instance: DagsterInstance, run_id: str) -> "RunProcess | None":
         """Return the process that a run said it is in its first events; None where it has not said it yet."""
         found = instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT, limit=_FIRST_EVENTS)
-        process, machine = None, None
+        process, machine, booted = None, None, None
         for record in found.records:
             event = record.event_log_entry.dagster_event
             said = event.engine_event_data.metadata if event else {}
+            at = record.event_log_entry.timestamp
             if "pid" in said and process is None:
-                process = cls(int(str(said["pid"].value)), record.event_log_entry.timestamp)
+                process = cls(int(str(said["pid"].value)), at)
             if _MACHINE in said and machine is None:  # perhaps after the run's own word
                 machine = str(said[_MACHINE].value)
-        return process and replace(process, machine=machine)
+                booted = at - float(str(said[_UPTIME].value)) if _UPTIME in said else None
+        if process is None or booted is None:
+            return process and replace(process, machine=machine)
+        # Both events are of one moment, before the clock was set or after it.
+        return replace(process, machine=machine, said_in=process.said_at - booted)
 
     @property
     def host(self) -> str | None:
@@ -76,9 +90,9 @@ class RunProcess:
             fields = (_PROC / str(self.pid) / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return False
-        state, start_ticks = fields[0], int(fields[19])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks / os.sysconf("SC_CLK_TCK")
-        return state not in ("Z", "X") and time.time() - age <= self.said_at + _SLACK_SECONDS
+        state, began_in = fields[0], int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        said_in = self.said_at - (time.time() - uptime()) if self.said_in is None else self.said_in
+        return state not in ("Z", "X") and began_in <= said_in + _SLACK_SECONDS
 
     @property
     def end(self) -> str:
