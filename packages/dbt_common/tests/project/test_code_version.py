@@ -1,4 +1,4 @@
-"""The code version of a node changes with its rows, and not with what means nothing."""
+"""The code version of a node changes with its rows, and not with what means nothing: a hundred edits."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def config(before: str, after: str) -> Change:
     files = {"models/NAME.sql": "select 1 as id, now() as at"}
     said = "models: [{{name: NAME, {}}}]"
     return {**files, "models/NAME.yml": said.format(before)}, {"models/NAME.yml": said.format(after)}
+
+
+def snapshot(before: str, after: str) -> Change:
+    text = "snapshots: [{{name: NAME, relation: ref('rates'), config: {{unique_key: id, strategy: check, {}}}}}]"
+    return {"snapshots/NAME.yml": text.format(before)}, {"snapshots/NAME.yml": text.format(after)}
+
+
+def seed(before: str, after: str) -> Change:
+    text = "seeds: [{{name: NAME, {}}}]"
+    return {"seeds/NAME.csv": "id\n1\n", "seeds/NAME.yml": text.format(before)}, {"seeds/NAME.yml": text.format(after)}
 
 
 CHANGES: dict[str, Change] = {
@@ -115,6 +125,88 @@ CHANGES: dict[str, Change] = {
         "config: {materialized: incremental, unique_key: id}", "config: {materialized: incremental, unique_key: at}"
     ),
     "hook": config("config: {post_hook: 'select 1'}", "config: {post_hook: 'select 2'}"),
+    "pre_hook": config("config: {pre_hook: 'select 1'}", "config: {pre_hook: 'select 2'}"),
+    "sql_header": config("config: {sql_header: 'set x = 1;'}", "config: {sql_header: 'set x = 2;'}"),
+    "strategy": config(
+        "config: {materialized: incremental, incremental_strategy: append}",
+        "config: {materialized: incremental, incremental_strategy: merge, unique_key: id}",
+    ),
+    "incremental_predicates": config(
+        "config: {materialized: incremental, incremental_predicates: ['id > 1']}",
+        "config: {materialized: incremental, incremental_predicates: ['id > 2']}",
+    ),
+    "contract": config("config: {}", "config: {contract: {enforced: true}}, columns: [{name: id, data_type: int}]"),
+    "schema": config("config: {schema: one}", "config: {schema: other}"),
+    "distinct": sql("select 1 as id", "select distinct 1 as id"),
+    "name_of_a_column": sql("select 1 as id", "select 1 as ids"),
+    "quoted_name": sql('select 1 as "Id"', 'select 1 as "id"'),
+    "keyword_as_a_name": sql('select 1 as "Select"', 'select 1 as "select"'),
+    "a_column_more": sql("select 1 as id", "select 1 as id, 2 as other"),
+    "order_of_columns": sql("select 1 as id, 2 as other", "select 2 as other, 1 as id"),
+    "limit": sql("select 1 as id limit 1", "select 1 as id limit 2"),
+    "predicate": sql("select 1 as id where 1 = 1", "select 1 as id where 1 <> 1"),
+    "join": sql(
+        "select * from (select 1) a left join (select 1) b on true",
+        "select * from (select 1) a join (select 1) b on true",
+    ),
+    "text_after_a_comment": sql("select 1 as id -- and 2\n", "select 1 as id -- and\n, 2 as other\n"),
+    "text_out_of_a_comment": sql("select 1 as id /* , 2 as other */", "select 1 as id , 2 as other"),
+    "newline_in_a_string": sql("select 'a\nb' as id", "select 'a b' as id"),
+    "dollar_quotes": sql("select $$a  b$$ as id", "select $$a b$$ as id"),
+    "case_in_dollar_quotes": sql("select $$AND$$ as id", "select $$and$$ as id"),
+    "escaped_quote": sql("select 'it''s  AND' as id", "select 'it''s and' as id"),
+    "parent": (
+        {
+            "models/NAME.sql": "select * from {{ ref('NAME_in') }}",
+            "models/NAME_in.sql": "select 1 as id",
+            "models/NAME_other.sql": "select 1 as id",
+        },
+        {"models/NAME.sql": "select * from {{ ref('NAME_other') }}"},
+    ),
+    "condition_of_jinja": sql(
+        "{% if true %}select 1 as id{% else %}select 2 as id{% endif %}",
+        "{% if false %}select 1 as id{% else %}select 2 as id{% endif %}",
+    ),
+    "loop_of_jinja": sql(
+        "select {% for n in [1, 2] %}{{ n }} as n{{ n }},{% endfor %} 0 as z",
+        "select {% for n in [1, 2, 3] %}{{ n }} as n{{ n }},{% endfor %} 0 as z",
+    ),
+    "name_in_jinja": sql(
+        "{% set names = ['a'] %}select 1 as {{ names[0] }}", "{% set names = ['A'] %}select 1 as {{ names[0] }}"
+    ),
+    "default_of_a_variable": sql("select {{ var('unset', 1) }} as id", "select {{ var('unset', 2) }} as id"),
+    "default_of_the_environment": sql(
+        "select {{ env_var('CODE_VERSION_UNSET', '1') }} as id", "select {{ env_var('CODE_VERSION_UNSET', '2') }} as id"
+    ),
+    "environment_in_a_macro": (
+        {
+            "models/NAME.sql": "select {{ NAME() }} as id",
+            "macros/NAME.sql": "{% macro NAME() %}{{ env_var('CODE_VERSION_RATE') }}{% endmacro %}",
+        },
+        {},
+    ),
+    "argument_of_a_macro": macro(
+        "select {{ NAME(2) }} as id",
+        "{% macro NAME(n) %}{{ n }}{% endmacro %}",
+        "{% macro NAME(n) %}{{ n + 1 }}{% endmacro %}",
+    ),
+    "call_of_a_macro": (
+        {
+            "models/NAME.sql": "select {{ NAME(2) }} as id",
+            "macros/NAME.sql": "{% macro NAME(n) %}{{ n }}{% endmacro %}",
+        },
+        {"models/NAME.sql": "select {{ NAME(3) }} as id"},
+    ),
+    "macro_in_a_hook": (
+        {
+            "models/NAME.sql": "{{ config(post_hook='{{ NAME() }}') }} select 1 as id",
+            "macros/NAME.sql": "{% macro NAME() %}select 1{% endmacro %}",
+        },
+        {"macros/NAME.sql": "{% macro NAME() %}select 2{% endmacro %}"},
+    ),
+    "columns_of_a_snapshot": snapshot("check_cols: [id]", "check_cols: all"),
+    "deletes_of_a_snapshot": snapshot("check_cols: [id]", "check_cols: [id], hard_deletes: invalidate"),
+    "types_of_a_seed": seed("config: {column_types: {id: int}}", "config: {column_types: {id: bigint}}"),
     "alias": config("config: {alias: one_name}", "config: {alias: other_name}"),
     "column_of_a_contract": config(
         "config: {contract: {enforced: true}}, columns: [{name: id, data_type: int}, {name: at, data_type: date}]",
@@ -143,6 +235,67 @@ NOTHING: dict[str, Change] = {
         "{% macro NAME() %} 1 {% endmacro %}",
         "{% macro NAME() %} {# one #} 1 -- one\n{% endmacro %}",
     ),
+    "tabs_and_windows_line_ends": sql("select 1 as id,\n 2 as other", "select\t1 as id,\r\n\t2 as other\r\n"),
+    "blank_lines": sql("select 1 as id", "\n\n\nselect 1 as id\n\n\n"),
+    "comment_of_jinja_between": sql("select 1 as id, 2 as other", "select 1 as id, {# two #} 2 as other"),
+    "comment_in_a_cte": sql(
+        "with a as (select 1 as id) select * from a", "with a as (select 1 as id -- one\n) select * from a"
+    ),
+    "brackets_in_lines": sql(
+        "select coalesce(1, 2) as id from (select 1) as a",
+        "select coalesce(\n  1\n  , 2\n) as id from (\n  select 1\n) as a",
+    ),
+    "comment_between_ctes": sql(
+        "with a as (select 1 as id), b as (select 2 as id) select * from a, b",
+        "with a as (select 1 as id),\n-- the other\nb as (select 2 as id)\nselect * from a, b",
+    ),
+    "comment_with_a_quote": sql("select 1 as id", "select 1 as id -- it's one"),
+    "case_of_a_clause": sql("select 1 as id group by 1 order by 1", "SELECT 1 AS id GROUP BY 1 ORDER BY 1 "),
+    "case_in_a_window": sql(
+        "select row_number() over (partition by 1 order by 2) as id",
+        "select row_number() OVER (PARTITION BY 1 ORDER BY 2) as id",
+    ),
+    "case_of_a_case": sql(
+        "select case when true then 1 else 2 end as id", "select CASE WHEN TRUE THEN 1 ELSE 2 END as id"
+    ),
+    "case_of_a_union": sql("select 1 as id union all select 2", "select 1 as id UNION ALL select 2"),
+    "case_of_a_join": sql(
+        "select 1 as id from (select 1) as a left join (select 1) as b on true",
+        "select 1 as id from (select 1) as a LEFT JOIN (select 1) as b ON true",
+    ),
+    "order_of_ctes_with_a_chain": sql(
+        "with a as (select 1 as id), z as (select * from a), b as (select 2 as id) select * from z, b",
+        "with b as (select 2 as id), a as (select 1 as id), z as (select * from a) select * from z, b",
+    ),
+    "order_and_case": sql(
+        "with a as (select 1 as id), b as (select 2 as id) select * from a, b",
+        "WITH b AS (SELECT 2 AS id), a AS (SELECT 1 AS id) SELECT * FROM a, b",
+    ),
+    "a_file_beside_it": (
+        {"models/NAME.sql": "select 1 as id"},
+        {"models/NAME_new.sql": "select 2 as id", "models/NAME_new.yml": "models: [{name: NAME_new}]"},
+    ),
+    "a_macro_beside_it": (
+        {"models/NAME.sql": "select 1 as id"},
+        {"macros/NAME.sql": "{% macro NAME() %}1{% endmacro %}"},
+    ),
+    "description_of_a_column": config("columns: [{name: id}]", "columns: [{name: id, description: It.}]"),
+    "docs": config("config: {}", "config: {docs: {show: false}}"),
+    "group_and_access": config("config: {}", "config: {access: protected}"),
+    "persisted_docs": config("config: {}", "config: {persist_docs: {relation: false}}"),
+    "severity_of_a_test": config(
+        "columns: [{name: id, data_tests: [unique]}]",
+        "columns: [{name: id, data_tests: [{unique: {config: {severity: warn}}}]}]",
+    ),
+    "a_readme": ({"models/NAME.sql": "select 1 as id"}, {"README.md": "# Shop"}),
+    "meta_of_dagster": sql(
+        f"{{{{ config({INCREMENTAL}, meta={{'dagster': {{'owner': 'me'}}}}) }}}}"
+        " select now() as at where {{ in_window('at') }}",
+        f"{{{{ config({INCREMENTAL}, meta={{'dagster': {{'owner': 'you'}}}}) }}}}"
+        " select now() as at where {{ in_window('at') }}",
+    ),
+    "tags_of_a_snapshot": snapshot("check_cols: [id]", "check_cols: [id], tags: [a]"),
+    "description_of_a_seed": seed("description: Rates.", "description: The rates."),
     "description": config("description: One.", "description: The one."),
     "test": config("description: One.", "description: One., columns: [{name: id, data_tests: [unique]}]"),
     "tags_and_meta": config("config: {tags: [a]}", "config: {tags: [b], meta: {owner: me}}"),

@@ -56,14 +56,15 @@ def test_calls_of_config_are_left_out(code: str, said: str) -> None:
     [
         (
             'SELECT a.End, 1 AS Order FROM `From` WHERE "Case" IS NULL',
-            'select a.End, 1 as Order from `From` where "Case" is null',
+            'select a.End,1 as Order from `From` where "Case" is null',
         ),
         ("SELECT Sum(x) OVER (PARTITION  BY y) FROM Orders", "select Sum(x) over (partition by y) from Orders"),
-        ("SELECT {{ column('SELECT') }}, @ALL FROM x", "select {{ column('SELECT') }}, @ALL from x"),
-        ("WITH b AS (SELECT 1), a AS (SELECT 2) SELECT 3", "with a as (select 2), b as (select 1) select 3"),
+        ("SELECT {{ column('SELECT') }}, @ALL FROM x", "select {{ column('SELECT') }},@ALL from x"),
+        ("select f( 1 , '( 2 , ) ' ) , {{ g( 1 , 2 ) }}", "select f(1,'( 2 , ) '),{{ g( 1 , 2 ) }}"),
+        ("WITH b AS (SELECT 1), a AS (SELECT 2) SELECT 3", "with a as (select 2),b as (select 1) select 3"),
         (
             "with b as (select 1), a as (select * from B) select 3",
-            "with b as (select 1), a as (select * from B) select 3",
+            "with b as (select 1),a as (select * from B) select 3",
         ),
         ("with recursive b as (select 1), a as (select 2) select 3", None),
         ("with b as (select * from a), a as (select 2) select 3", None),
@@ -75,7 +76,7 @@ def test_calls_of_config_are_left_out(code: str, said: str) -> None:
     ],
 )
 def test_keywords_and_ctes_have_one_form(code: str, said: str | None) -> None:
-    assert canonical(code) == (code if said is None else said)
+    assert canonical(code) == (code.replace(", ", ",") if said is None else said)
 
 
 @given(

@@ -22,7 +22,7 @@ _WORDS = r"""
     | outer | cross | lateral | on | using | as | and | or | in | is | null | between | like | case | when | then | else
     | end | asc | desc | true | false"""
 _KEYWORD = re.compile(
-    rf"""(?P<kept>{_KEPT}) | (?<![.\w$@]) (?<!\bas\ ) (?: {_WORDS} ) (?![\w$])""",
+    rf"""(?P<kept>{_KEPT}) | (?P<blank>(?<=[(,])\ |\ (?=[),])) | (?<![.\w$@]) (?<!\bas\ ) (?: {_WORDS} ) (?![\w$])""",
     re.DOTALL | re.VERBOSE | re.IGNORECASE,
 )
 _CTE = re.compile(r"(?P<name>[A-Za-z_]\w*) as (?:(?:not )?materialized )?(?=\()", re.IGNORECASE)
@@ -54,13 +54,21 @@ def normalized(code: str) -> str:
 def canonical(code: str) -> str:
     """Return a model's SQL as `normalized` does, with its keywords in lower case and its CTEs in one order.
 
+    A blank inside of a bracket or beside a comma is left out too.
+
     A text with a block of Jinja stays as it is there: a loop may make CTEs, and what `{% set %}` holds may be a string.
     That of a macro is not for this, for the same reason.
     """
     code = normalized(code)
     if "{%" in code or "\\" in code or "--" in code:
         return code
-    return _in_order(_KEYWORD.sub(lambda found: found.group() if found["kept"] else found.group().lower(), code))
+    return _in_order(_KEYWORD.sub(_one_form, code))
+
+
+def _one_form(found: re.Match[str]) -> str:
+    if found["kept"]:
+        return found["kept"]
+    return "" if found["blank"] else found.group().lower()
 
 
 def _in_order(code: str) -> str:
@@ -80,10 +88,9 @@ def _in_order(code: str) -> str:
         if not head or not end or (name := head["name"].lower()) in texts:
             return code
         texts[name], bodies[name] = code[position:end], code[head.end() : end]
-        comma = re.match(r" ?, ?", code[end:])
-        if comma is None:
+        if code[end : end + 1] != ",":
             break
-        position = end + comma.end()
+        position = end + 1
     reads = {name: {other for other in texts if re.search(rf"\b{other}\b", bodies[name], re.I)} for name in texts}
     names = list(texts)
     if any(reads[name] & set(names[place:]) for place, name in enumerate(names)):
@@ -95,7 +102,7 @@ def _in_order(code: str) -> str:
         ready = sorted(sorter.get_ready())
         ordered += ready
         sorter.done(*ready)
-    return "with " + ", ".join(texts[name] for name in ordered) + code[end:]
+    return "with " + ",".join(texts[name] for name in ordered) + code[end:]
 
 
 def without_config(code: str) -> str:
