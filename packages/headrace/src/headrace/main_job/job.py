@@ -1,4 +1,7 @@
-"""The main job: raw export files become tested dbt marts, by one backfill over all code locations."""
+"""The main job: raw export files become tested dbt marts, by one backfill over all code locations.
+
+Where something fails, a second one builds what does not read it.
+"""
 
 from collections.abc import Sequence
 from time import sleep
@@ -7,11 +10,13 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from headrace.cli.interrupts import Interrupts
 from headrace.deployed.fork_server import wait_for_an_end
+from headrace.local_dagster.asset_node import AssetNode
 from headrace.local_dagster.daemon import LocalDaemon
 from headrace.local_dagster.dead_runs import DeadRuns
 from headrace.main_job.plan import BuildPlan
 from headrace.main_job.progress import Progress
 from headrace.main_job.report import BACKFILL_TAG, RunReport
+from headrace.main_job.rest import plan_rest
 
 _FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 _ENDED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
@@ -32,11 +37,20 @@ class MainJob:
         self._daemon = daemon
         self._dead_runs = DeadRuns(instance)
 
-    def build(self, plan: BuildPlan, progress: Progress, interrupts: Interrupts) -> RunReport:
+    def build(
+        self, nodes: Sequence[AssetNode], plan: BuildPlan, progress: Progress, interrupts: Interrupts
+    ) -> RunReport:
         """Launch one backfill of the plan and move it to its end; an interruption cancels its runs.
 
         The backfill moves on when none of its runs is going: in the middle of a run over a range it would find some
-        of its partitions built, and ask for their children in as many runs as there were looks.
+        of its partitions built, and ask for their children in as many runs as there were looks. Where something
+        failed, a second one builds what does not read it.
+
+        Args:
+            nodes: the assets, parents before children.
+            plan: what is built.
+            progress: shows how far it is.
+            interrupts: of the command.
 
         Raises:
             KeyboardInterrupt: it was interrupted, and its runs have ended, or did not within half a minute, or it was
@@ -45,15 +59,35 @@ class MainJob:
         with interrupts.deferred():
             backfill_id = self._daemon.request_backfill("headrace run", plan.ranges)
             report = RunReport(self._instance, backfill_id, plan)
-            try:
-                while not self._has_ended(backfill_id, report, progress):
-                    interrupts.raise_if_wanted(self._wait)
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
-                    progress.tell("canceling the runs; a second Ctrl-C does not wait for them")
-                self._cancel(backfill_id)
-                raise
+            self._move_to_end(backfill_id, report, progress, interrupts)
+            rest = self._rest(nodes, plan, report)
+            if rest is not None:
+                progress.tell(f"something failed: building what does not read it, {rest.size:,} partitions")
+                backfill_id = self._daemon.request_backfill("headrace run, beside what failed", rest.ranges)
+                report.follow(backfill_id)
+                self._move_to_end(backfill_id, report, progress, interrupts)
             return report
+
+    def _move_to_end(self, backfill_id: str, report: RunReport, progress: Progress, interrupts: Interrupts) -> None:
+        try:
+            while not self._has_ended(backfill_id, report, progress):
+                interrupts.raise_if_wanted(self._wait)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                progress.tell("canceling the runs; a second Ctrl-C does not wait for them")
+            self._cancel(backfill_id)
+            raise
+
+    @staticmethod
+    def _rest(nodes: Sequence[AssetNode], plan: BuildPlan, report: RunReport) -> BuildPlan | None:
+        """Return what of a plan can still be built after something has failed; None where nothing has, or can."""
+        if not report.failures:
+            return None
+        built = {key: asset.partitions for key, asset in report.assets.items()}
+        errors = {key: asset.errors for key, asset in report.assets.items()}
+        refused = [node.key for node in nodes if node.blocking_checks & errors.get(node.key, set())]
+        rest = plan_rest(nodes, plan, built, report.tried, refused)
+        return rest if rest.size else None
 
     def _wait(self) -> None:
         """Wait for what a look would find: the end of a run, or events of one."""

@@ -103,14 +103,14 @@ def plan_build(
     for node in nodes:
         known = history.get(node.key, History())
         changed = []
-        for parent in () if node.is_virtual else _ancestors(node, by_key):
+        for parent in () if node.is_virtual else ancestors(node, by_key):
             past = history.get(parent.key, History())
             if parent.is_virtual:
                 since: dict[Partition, int] = {} if past.code_since is None else {None: past.code_since}
                 built: Sequence[Partition] = [None] if parent.key in rewritten else []
             else:
                 since, built = dict(past.storage_ids), planned.get(parent.key, [])
-            changed.append(_Changes(node, parent, built, since, windows, began=past.began))
+            changed.append(Changes(node, parent, built, since, windows, began=past.began))
         keys = []
         for key in _partitions(node, days, windows):
             before = known.storage_ids.get(key)
@@ -135,11 +135,11 @@ def plan_build(
     in_order = [node for node in nodes if node.key in planned]
     return BuildPlan(
         partitions={node.key: planned[node.key] for node in in_order},
-        ranges={node.key: _ranges(windows.of(node.partitions_def), planned[node.key]) for node in in_order},
+        ranges={node.key: ranges_of(windows.of(node.partitions_def), planned[node.key]) for node in in_order},
     )
 
 
-class _Changes:
+class Changes:
     """When the partitions of a parent changed, for questions of the partitions of a child.
 
     Args:
@@ -214,7 +214,7 @@ def _partitions(node: AssetNode, days: TimeWindow, windows: AllWindows) -> Seque
     return of_node.keys[wanted.start : wanted.stop]
 
 
-def _ranges(windows: Windows | None, keys: Sequence[Partition]) -> Sequence[tuple[str, str]]:
+def ranges_of(windows: Windows | None, keys: Sequence[Partition]) -> Sequence[tuple[str, str]]:
     """Return the keys as ranges of neighbours in time; each is one by itself where they are no windows."""
     ranges: list[tuple[str, str]] = []
     last_end = None
@@ -227,7 +227,7 @@ def _ranges(windows: Windows | None, keys: Sequence[Partition]) -> Sequence[tupl
     return ranges
 
 
-def _ancestors(node: AssetNode, by_key: Mapping[AssetKey, AssetNode]) -> Sequence[AssetNode]:
+def ancestors(node: AssetNode, by_key: Mapping[AssetKey, AssetNode]) -> Sequence[AssetNode]:
     """Return the nearest ancestors that hold data, and the views between."""
     found: dict[AssetKey, AssetNode] = {}
     waiting = list(node.parents)

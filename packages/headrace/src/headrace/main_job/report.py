@@ -33,6 +33,7 @@ class AssetReport:
         rows: the rows of the table or view where it says so, of the partitions otherwise; None where nothing says.
         seconds: how long its own statements took.
         checks: the result of each check that ran, the last one of each.
+        errors: the names of the checks that found an error.
     """
 
     planned: int
@@ -40,6 +41,7 @@ class AssetReport:
     rows: int | None = None
     seconds: float = 0.0
     checks: dict[str, bool] = field(default_factory=dict)
+    errors: set[str] = field(default_factory=set)
 
     @property
     def done(self) -> bool:
@@ -93,6 +95,9 @@ class RunReport:
         instance: the Dagster instance.
         backfill_id: the backfill.
         plan: what it builds.
+
+    Attributes:
+        tried: the assets of its runs.
     """
 
     def __init__(self, instance: DagsterInstance, backfill_id: str, plan: BuildPlan) -> None:
@@ -100,13 +105,20 @@ class RunReport:
         self.failures: list[Failure] = []
         self.times: dict[str, RunTimes] = {}
         self._instance = instance
+        self.tried: set[AssetKey] = set()
         self._filter = RunsFilter(tags={BACKFILL_TAG: backfill_id})
+        self._backfills = [backfill_id]
         self._cursors: dict[str, str] = {}
         self._partition_rows: dict[AssetKey, dict[str, int]] = defaultdict(dict)
         self._step_began: dict[tuple[str, str], float] = {}
         self._step_assets: dict[tuple[str, str], set[AssetKey]] = defaultdict(set)
         self._timed: set[tuple[str, AssetKey]] = set()
         self._explained: set[str] = set()
+
+    def follow(self, backfill_id: str) -> None:
+        """Read the runs of another backfill too, which builds some of the plan."""
+        self._backfills.append(backfill_id)
+        self._filter = RunsFilter(tags={BACKFILL_TAG: self._backfills})
 
     def update(self) -> bool:
         """Read what was stored since the last call; return whether there was anything."""
@@ -115,6 +127,7 @@ class RunReport:
         for record in records:
             run_id = record.dagster_run.run_id
             self.times.setdefault(run_id, RunTimes(record.create_timestamp.timestamp()))
+            self.tried |= record.dagster_run.asset_selection or set()
             while True:
                 page = self._instance.get_records_for_run(run_id, self._cursors.get(run_id), _EVENTS, limit=1000)
                 self._cursors[run_id] = page.cursor
@@ -169,6 +182,7 @@ class RunReport:
                 check = event.asset_check_evaluation_data
                 self._asset(check.asset_key).checks[check.check_name] = check.passed
                 if not check.passed and check.severity.value == "ERROR":
+                    self._asset(check.asset_key).errors.add(check.check_name)
                     what = f"{check.asset_key.to_user_string()}: check {check.check_name}"
                     self.failures.append(Failure(what, _check_reason(check.metadata)))
             case DagsterEventType.STEP_FAILURE:

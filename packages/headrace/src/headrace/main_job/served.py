@@ -76,7 +76,7 @@ class Served:
             f"of {_count(len(plan.partitions), 'asset')}"
         )
         with Progress(console, plan).shown() as progress:
-            return MainJob(self._instance, self._daemon).build(plan, progress, interrupts)
+            return MainJob(self._instance, self._daemon).build(self.nodes, plan, progress, interrupts)
 
     def remember(self) -> None:
         """Remember what the locations define, where this command has loaded all of them, and knows what that read."""
