@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-A_CHANGE = pytest.mark.some_of("changes of a contract", 2)
+A_CHANGE = pytest.mark.some_of("changes of a contract", 1)
 
 ROOT = Path(__file__).parents[1]
 

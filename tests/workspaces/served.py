@@ -16,14 +16,23 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import TickStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dagster._core.scheduler.instigation import InstigatorTick
     from tests.conftest import Shop
 
 ROOT = Path(__file__).parents[2]
-UNFINISHED = [status for status in DagsterRunStatus if status.value not in {"SUCCESS", "FAILURE", "CANCELED"}]
 
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+UNFINISHED = [status for status in DagsterRunStatus if status.value not in ENDED]
+LAUNCH = """
+mutation ($location: String!, $assets: [AssetKeyInput!], $tags: [ExecutionTag!], $config: RunConfigData) {
+  launchRun(executionParams: {
+    selector: {repositoryLocationName: $location, repositoryName: "__repository__", jobName: "__ASSET_JOB",
+               assetSelection: $assets},
+    runConfigData: $config, executionMetadata: {tags: $tags} }) {
+      __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
 SENSORS = """
 { workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError { ... on RepositoryLocation {
   repositories { sensors { name sensorState { status selectorId } } } } } } } } }
@@ -61,6 +70,7 @@ class Served:
             return False
         ended = max((record.end_time or 0 for record in self.instance.get_run_records(limit=20)), default=0)
         ticks = self.ticks()
+        assert ticks, "no sensor runs"
         assert [tick.error for tick in ticks.values() if tick and tick.error] == []
         return all(
             tick is not None
@@ -78,6 +88,28 @@ class Served:
         answer = requests.post(f"{self.url}/graphql", json=asked, timeout=60).json()
         assert "errors" not in answer, answer
         return answer["data"]
+
+    def launch(
+        self, location: str, assets: Sequence[str], tags: Mapping[str, str], config: object = None
+    ) -> Mapping[str, Any]:
+        """Launch a run through the API, and return its answer."""
+        answer: Mapping[str, Any] = self.ask(
+            LAUNCH,
+            location=location,
+            assets=[{"path": asset.split("/")} for asset in assets],
+            tags=[{"key": key, "value": value} for key, value in tags.items()],
+            config=config or {},
+        )["launchRun"]
+        return answer
+
+    def ended(self, runs: Sequence[str], seconds: float = 300) -> Mapping[str, DagsterRunStatus]:
+        """Return how runs ended, once all of them have."""
+
+        def statuses() -> Mapping[str, DagsterRunStatus]:
+            return {run: found.status for run in runs if (found := self.instance.get_run_by_id(run))}
+
+        self.wait_until(lambda: all(status.value in ENDED for status in statuses().values()), "all runs", seconds)
+        return statuses()
 
     def ticks(self) -> Mapping[str, InstigatorTick | None]:
         """Return the last tick of each sensor that runs.

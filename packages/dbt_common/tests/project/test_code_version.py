@@ -207,6 +207,14 @@ CHANGES: dict[str, Change] = {
     "columns_of_a_snapshot": snapshot("check_cols: [id]", "check_cols: all"),
     "deletes_of_a_snapshot": snapshot("check_cols: [id]", "check_cols: [id], hard_deletes: invalidate"),
     "types_of_a_seed": seed("config: {column_types: {id: int}}", "config: {column_types: {id: bigint}}"),
+    "blank_that_a_macro_writes_into_a_string": macro(
+        "select '{{ NAME() }}' as id", "{% macro NAME() %}a  b{% endmacro %}", "{% macro NAME() %}a b{% endmacro %}"
+    ),
+    "config_that_the_sql_reads": sql(
+        "{{ config(meta={'n': 1}) }} select {{ config.get('meta')['n'] }} as id",
+        "{{ config(meta={'n': 2}) }} select {{ config.get('meta')['n'] }} as id",
+    ),
+    "default_in_a_string": sql("select '{{ var('unset', 'ALL') }}' as id", "select '{{ var('unset', 'all') }}' as id"),
     "alias": config("config: {alias: one_name}", "config: {alias: other_name}"),
     "column_of_a_contract": config(
         "config: {contract: {enforced: true}}, columns: [{name: id, data_type: int}, {name: at, data_type: date}]",
@@ -328,7 +336,7 @@ def versions(root: Path, rate: str) -> Mapping[str, str]:
     found = CodeVersions(manifest, project_variables(root), environment)
     kinds = ("model", "seed", "snapshot")
     return {
-        props["name"]: found.of(unique_id)
+        props["name"]: found.of(unique_id).partition("+")[0]  # the form of now
         for unique_id, props in manifest["nodes"].items()
         if props["resource_type"] in kinds
     }

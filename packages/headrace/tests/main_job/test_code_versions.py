@@ -14,11 +14,13 @@ COMPUTES, ELSE = "c" * 16, "d" * 16
         (f"{TEXT}+{COMPUTES}", f"{TEXT}+{COMPUTES}", True),
         (f"{TEXT}+{COMPUTES}", f"{OTHER_TEXT}+{COMPUTES}", True),  # a comment
         (f"{TEXT}+{COMPUTES}", f"{TEXT}+{ELSE}", False),  # a macro
-        (f"{TEXT}+2:{COMPUTES}", f"{OTHER_TEXT}+2:{COMPUTES}", True),
-        (f"{TEXT}+2:{COMPUTES}", f"{TEXT}+2:{ELSE}", False),
-        (TEXT, f"{TEXT}+2:{COMPUTES}", True),  # built before the upgrade
-        (f"{TEXT}+{COMPUTES}", f"{TEXT}+2:{ELSE}", True),  # built before the hash was made otherwise
-        (f"{TEXT}+2:{COMPUTES}", f"{OTHER_TEXT}+3:{COMPUTES}", False),
+        (f"{TEXT}+2:{COMPUTES}+{ELSE}", f"{OTHER_TEXT}+2:{COMPUTES}+{COMPUTES}", True),  # the case of a keyword
+        (f"{TEXT}+2:{COMPUTES}+{ELSE}", f"{TEXT}+2:{ELSE}+{ELSE}", False),
+        (TEXT, f"{TEXT}+2:{COMPUTES}+{ELSE}", True),  # built before the upgrade
+        (f"{TEXT}+{COMPUTES}", f"{TEXT}+2:{ELSE}+{COMPUTES}", True),  # built before the hash was made otherwise
+        (f"{TEXT}+{COMPUTES}", f"{TEXT}+2:{COMPUTES}+{ELSE}", False),  # and a macro was changed since
+        (f"{TEXT}+3:{ELSE}+2:{COMPUTES}", f"{OTHER_TEXT}+2:{COMPUTES}+{ELSE}", True),
+        (f"{TEXT}+4:{ELSE}+3:{COMPUTES}", f"{TEXT}+2:{COMPUTES}+{ELSE}", True),
         (OTHER_TEXT, f"{TEXT}+{COMPUTES}", False),
         ("e" * 64, f"{'e' * 64}+{COMPUTES}", True),  # a seed
         ("1.0+local", "2.0+local", False),  # of a Python asset

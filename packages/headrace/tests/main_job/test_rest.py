@@ -88,6 +88,14 @@ def test_a_bad_day_holds_back_what_reads_it_and_nothing_else() -> None:
     }
 
 
+def test_what_reads_itself_ends_at_the_first_that_is_held_back() -> None:
+    raw = node("raw", partitions=DAILY)
+    sums = node("sums", "raw", partitions=DAILY, back_at="sums")
+    plan = plan_build([raw, sums], {}, {}, FIRST, LAST)
+    rest = plan_rest([raw, sums], plan, {raw.key: [DAYS[0], DAYS[2], DAYS[3]]}, [raw.key], [])
+    assert named(rest) == {"sums": [DAYS[0]]}
+
+
 def test_an_error_of_a_check_holds_back_all_that_reads_the_asset() -> None:
     assert rest_of({}, refused={"raw"}) == {"other_view": [None], "apart": [None]}
 

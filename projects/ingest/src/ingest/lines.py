@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -116,14 +117,13 @@ def jsonl_fault(export: Export) -> str | None:
                 return f"line {number}: longer than {MAX_ROW_BYTES >> 20} MiB"
             try:
                 pairs = json.loads(text, object_pairs_hook=list)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return f"line {number}: {text.strip()[:80]!r} is not JSON ({error})"
             if not text.lstrip().startswith("{"):
                 return f"line {number}: {text.strip()[:80]!r} is not a JSON object"
-            keys = [key for key, _ in pairs]
-            for key in keys:
-                if keys.count(key) > 1:
-                    return f"line {number}, column {short(key)}: stands there {keys.count(key)} times"
+            for key, times in Counter(key for key, _ in pairs).items():
+                if times > 1:
+                    return f"line {number}, column {short(key)}: stands there {times} times"
     return None
 
 

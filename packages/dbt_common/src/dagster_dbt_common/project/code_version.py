@@ -6,8 +6,9 @@ changes the version and no rows. Here the version is of all that goes into the r
 is compiled, and no connection is needed. The window is no part of it, nor are the macros of dbt, of its adapter and of
 this package: an upgrade of those rebuilds nothing.
 
-It is written behind dagster-dbt's own, as `TEXT+FORM:COMPUTES`. What was built before has the first half alone, or
-another form of the second, and then the texts are compared: an upgrade to this rebuilds nothing either.
+It is written behind dagster-dbt's own, as `TEXT+2:COMPUTES+COMPUTES`: by the form of now, and by the one before it, in
+which a former release wrote it. What both have is compared. What was built before there was any has the first part
+alone, and then the texts are compared: an upgrade to this rebuilds nothing either.
 """
 
 from __future__ import annotations
@@ -24,21 +25,25 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dagster_dbt_common.project.code_version_1 import normalized_1
 from dagster_dbt_common.project.fingerprint import MACROS_DIR
-from dagster_dbt_common.project.model_text import canonical, normalized, without_config
+from dagster_dbt_common.project.model_text import canonical, may_make_strings, normalized, without_config
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _WINDOW = {"min_date", "max_date", "window_timezone"}
-# How the hash is made: one of another form is not compared with it. One more wherever `of` changes what it hashes.
+# How a hash is made. One more wherever what is hashed changes; the one before it stays, for what was built with it.
 _FORM = 2
+# Dialects whose keywords are reserved: https://duckdb.org/docs/stable/sql/keywords_and_identifiers
+_RESERVES_KEYWORDS = {"duckdb", "postgres"}
 # Of a node's config, what shapes its rows. What only says when or where they are built does not.
 _SHAPING = (
     *("materialized", "incremental_strategy", "incremental_predicates", "event_time", "unique_key", "sql_header"),
     *("pre-hook", "post-hook", "column_types", "delimiter", "quote_columns", "strategy", "updated_at", "check_cols"),
     *("hard_deletes", "invalidate_hard_deletes", "dbt_valid_to_current", "snapshot_meta_column_names"),
 )
+_READS_CONFIG = re.compile(r"\bconfig\s*(?:\[|\.\s*(?:get|require|meta))|\bmodel\s*(?:\[|\.)")
 _CALL = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 _DISPATCHED = re.compile(r"""\bdispatch\(\s*['"](\w+)['"]""")
 _VAR = re.compile(r"""\bvar\(\s*['"](\w+)['"]""")
@@ -65,30 +70,47 @@ class CodeVersions:
         self._macros: Mapping[str, Mapping[str, Any]] = manifest.get("macros", {})
         adapter = manifest["metadata"].get("adapter_type")
         self._not_counted = {"dbt", f"dbt_{adapter}"}
+        self._of_model = canonical if adapter in _RESERVES_KEYWORDS else normalized
         self._variables = variables
         self._environment = environment
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, int], str] = {}
 
     def of(self, unique_id: str) -> str:
-        """Return the form, a colon and 16 hex digits, which change with what a node computes."""
-        if unique_id not in self._known:
+        """Return a hash of what a node computes, by each form: 16 hex digits, and before those of now `2:`."""
+        return f"{_FORM}:{self._hash(unique_id, _FORM)}+{self._hash(unique_id, _FORM - 1)}"
+
+    def _hash(self, unique_id: str, form: int) -> str:
+        if (unique_id, form) not in self._known:
             props = self._nodes[unique_id]
-            code = props.get("raw_code") or ""
-            is_python = props.get("language") == "python"
-            own = code if is_python else canonical(without_config(code))
+            own = self._own(props, form)
             macros = sorted(self._called(props, own))
-            texts = [own, *(normalized(self._macros[macro]["macro_sql"]) for macro in macros)]
+            texts = [own, *self._of_macros([self._macros[macro]["macro_sql"] for macro in macros], props, form)]
             content = [
                 texts,
                 macros,
-                self._config(props),
+                self._config(props, texts, form),
                 props.get("checksum", {}).get("checksum") if props["resource_type"] == "seed" else None,
                 sorted(self._values(texts, props["package_name"]).items()),
-                [self.of(parent) for parent in self._parts(props)],
+                [self._hash(parent, form) for parent in self._parts(props)],
             ]
             digest = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
-            self._known[unique_id] = f"{_FORM}:{digest[:16]}"
-        return self._known[unique_id]
+            self._known[unique_id, form] = digest[:16]
+        return self._known[unique_id, form]
+
+    def _own(self, props: Mapping[str, Any], form: int) -> str:
+        code: str = props.get("raw_code") or ""
+        if props.get("language") == "python":
+            return code
+        return (normalized_1 if form == 1 else self._of_model)(without_config(code))
+
+    @staticmethod
+    def _of_macros(texts: Sequence[str], props: Mapping[str, Any], form: int) -> Sequence[str]:
+        if form == 1:
+            return [normalized_1(text) for text in texts]
+        # What a macro writes into a string counts with each blank.
+        if any(map(may_make_strings, (props.get("raw_code") or "", *texts))):
+            return [text.strip() for text in texts]
+        return [normalized(text) for text in texts]
 
     def _parts(self, props: Mapping[str, Any]) -> Iterator[str]:
         """Yield the ephemeral models that are part of a node's SQL, and the functions that it calls."""
@@ -98,12 +120,15 @@ class CodeVersions:
                 yield parent
 
     @staticmethod
-    def _config(props: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _config(props: Mapping[str, Any], texts: Sequence[str], form: int) -> Mapping[str, Any]:
         config = props["config"]
         found = {key: config[key] for key in _SHAPING if config.get(key) not in (None, [], {}, "")}
+        of_hook = normalized_1 if form == 1 else normalized
         for key in ("pre-hook", "post-hook"):
             if key in found:
-                found[key] = [normalized(hook["sql"]) if isinstance(hook, dict) else hook for hook in found[key]]
+                found[key] = [of_hook(hook["sql"]) if isinstance(hook, dict) else hook for hook in found[key]]
+        if form > 1 and any(map(_READS_CONFIG.search, texts)):
+            found["read"] = json.dumps(config, sort_keys=True, default=str)
         if (config.get("contract") or {}).get("enforced"):
             columns = props.get("columns", {}).values()
             found["columns"] = sorted((column["name"], column.get("data_type")) for column in columns)

@@ -9,60 +9,87 @@ from __future__ import annotations
 import re
 from graphlib import TopologicalSorter
 
-_KEPT = r"""\{\{.*?\}\} | \{%.*?%\} | '(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | \$\$.*?\$\$"""
+_JINJA = r"""\{\{(?>'[^']*'|"[^"]*"|.)*?\}\} | \{%(?>'[^']*'|"[^"]*"|.)*?%\}"""
+_STRING = rf"""'(?>{_JINJA}|\{{\#.*?\#\}}|''|[^'])*+' | "(?>{_JINJA}|\{{\#.*?\#\}}|""|[^"])*+" | `[^`]*`
+    | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$"""
 _TOKEN = re.compile(
-    rf"(?P<nothing>\{{\#.*?\#\}}) | (?P<kept>{_KEPT}) | (?P<comment>--[^\n]* | /\*.*?\*/) | (?P<space>\s+)",
+    rf"""(?P<nothing>\{{\#.*?\#\}}) | (?P<jinja>{_JINJA}) | (?P<string>{_STRING})
+    | (?P<comment>--[^\r\n]* | /\*.*?\*/) | (?P<space>[ \t\r\n\f\v]+)""",
     re.DOTALL | re.VERBOSE,
 )
+# Of which a text alone does not tell the meaning: a quote behind a backslash, white space that Jinja takes away, a
+# comment with another one or with Jinja in it, two strings that a line end makes one, a block that may become a string.
+_UNSURE = re.compile(
+    r"""\\['"] | \{\#- | -\#\} | /\*(?:(?!\*/).)*?(?:/\*|\{[{%\#]) | --[^\r\n]*\{[{%\#]
+    | '\s*(?:--[^\n]*)?\n\s*' | \r(?!\n) | \{%-?\s*(?:call|filter|raw|set\s+\w+(?:\s*,\s*\w+)*\s*-?%)""",
+    re.DOTALL | re.VERBOSE,
+)
+_QUOTE_IN_QUOTES = re.compile(r""""[^"]*'[^"]*"|'[^']*"[^']*'""")
 _CONFIG = re.compile(r"\{\{-?\s*config\s*(?=\()")
 # Words that name no column without quotes where they stand; behind a dot or `as` they may.
 _WORDS = r"""
     (?: group | order | partition )\ by | over(?=\ ?\() | not | select | distinct | from | where | having | limit
     | offset | qualify | union | except | intersect | all | with(?:\ recursive)? | join | inner | left | right | full
-    | outer | cross | lateral | on | using | as | and | or | in | is | null | between | like | case | when | then | else
+    | outer | cross | lateral | on | using | as | and | or | in | is | null | like | case | when | then | else
     | end | asc | desc | true | false"""
 _KEYWORD = re.compile(
-    rf"""(?P<kept>{_KEPT}) | (?P<blank>(?<=[(,])\ |\ (?=[),])) | (?<![.\w$@]) (?<!\bas\ ) (?: {_WORDS} ) (?![\w$])""",
+    rf"""(?P<kept>{_JINJA} | {_STRING}) | (?P<blank>(?<=[(,])\ |\ (?=[),]))
+    | (?<![.\w$@]) (?<!\bas\ ) (?: {_WORDS} ) (?![\w$]|\ ?:)""",
     re.DOTALL | re.VERBOSE | re.IGNORECASE,
 )
 _CTE = re.compile(r"(?P<name>[A-Za-z_]\w*) as (?:(?:not )?materialized )?(?=\()", re.IGNORECASE)
+# Jinja that writes no name of a CTE.
+_WRITES_NO_CTE = re.compile(r"\{\{-?\s*(?:ref|source|in_window|in_window_or_all)\((?:[^(){}]|\{[^{}]*\})*\)\s*-?\}\}")
 
 
 def normalized(code: str) -> str:
     """Return SQL with Jinja without its comments, and with one blank for white space.
 
-    What cannot be told from the text alone stays as it is: a comment with Jinja in it, which may end where it was
-    rendered, and all of a text with a quote that a backslash escapes.
+    A text that leaves open what is a comment, a string or Jinja stays as it is.
     """
-    if "\\'" in code or '\\"' in code:
-        return code.strip()
-    parts: list[str] = []
-    end = 0
-    for token in _TOKEN.finditer(code):
-        parts.append(code[end : token.start()])
-        end = token.end()
-        text = token.group()
-        if token["comment"] and re.search(r"\{[{%]", text):
-            text += "\n"  # what follows a comment is no part of it
-        elif not token["kept"]:
-            text = "\0"
-        parts.append(text)
-    parts.append(code[end:])
-    return re.sub("\0+", " ", "".join(parts)).strip()
+    known = _without_nothing(code)
+    return code.strip() if known is None else known
 
 
 def canonical(code: str) -> str:
     """Return a model's SQL as `normalized` does, with its keywords in lower case and its CTEs in one order.
 
-    A blank inside of a bracket or beside a comma is left out too.
-
-    A text with a block of Jinja stays as it is there: a loop may make CTEs, and what `{% set %}` holds may be a string.
-    That of a macro is not for this, for the same reason.
+    A blank inside of a bracket or beside a comma is left out too. It is for dialects in which these words are reserved,
+    DuckDB's and Postgres's, and for models: what a macro writes may be a string. A text with a block of Jinja stays as
+    `normalized` has it: a loop may make CTEs.
     """
-    code = normalized(code)
-    if "{%" in code or "\\" in code or "--" in code:
-        return code
-    return _in_order(_KEYWORD.sub(_one_form, code))
+    known = _without_nothing(code)
+    if known is None or "{%" in known:
+        return normalized(code)
+    return _in_order(_KEYWORD.sub(_one_form, known))
+
+
+def may_make_strings(code: str) -> bool:
+    """Return whether Jinja may write a part of a string or of a quoted name: then each blank that it writes counts."""
+    for token in _TOKEN.finditer(code):
+        if token["string"] and ("{{" in token["string"] or "{%" in token["string"]):
+            return True
+        if token["jinja"] and _QUOTE_IN_QUOTES.search(token["jinja"]):
+            return True
+    return bool(_UNSURE.search(code))
+
+
+def _without_nothing(code: str) -> str | None:
+    """Return a text without comments, and with one blank for white space; None where it is left open what is what."""
+    if _UNSURE.search(code):
+        return None
+    parts: list[str] = []
+    end = 0
+    for token in _TOKEN.finditer(code):
+        parts.append(code[end : token.start()])
+        end = token.end()
+        jinja = token["jinja"] or ""
+        if "--" in jinja or "/*" in jinja or _QUOTE_IN_QUOTES.search(jinja):
+            return None  # it may write the beginning of a comment, or of a string
+        if not token["nothing"]:
+            parts.append(jinja or token["string"] or "\0")
+    parts.append(code[end:])
+    return re.sub("\0+", " ", "".join(parts)).strip()
 
 
 def _one_form(found: re.Match[str]) -> str:
@@ -74,10 +101,11 @@ def _one_form(found: re.Match[str]) -> str:
 def _in_order(code: str) -> str:
     """Return SQL with its CTEs by their names, each behind those that it reads.
 
-    Not where one speaks of itself or of a later one: that is a table of this name, and would be the CTE elsewhere.
+    Not where one speaks of itself or of a later one: that is a table of this name, and would be the CTE elsewhere. Nor
+    where Jinja may write the name of one.
     """
     start = re.match(r"with (?!recursive\b)", code)
-    if start is None:
+    if start is None or "$" in code or "`" in code or "{{" in _WRITES_NO_CTE.sub("", code):
         return code
     texts: dict[str, str] = {}
     bodies: dict[str, str] = {}

@@ -72,7 +72,7 @@ def _first_line(error: BaseException | None, is_it: Callable[[BaseException], bo
 
 
 def _is_of_a_lock(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and str(error) == "database is locked"
+    return isinstance(error, sqlite3.OperationalError) and str(error).endswith("is locked")
 
 
 def _is_of_a_full_disk(error: BaseException) -> bool:

@@ -58,7 +58,7 @@ class RunProcess:
     def of(cls, instance: DagsterInstance, run_id: str) -> "RunProcess | None":
         """Return the process that a run said it is in its first events; None where it has not said it yet."""
         found = instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT, limit=_FIRST_EVENTS)
-        process, machine, booted = None, None, None
+        process, machine, launched_at, launched_in = None, None, 0.0, None
         for record in found.records:
             event = record.event_log_entry.dagster_event
             said = event.engine_event_data.metadata if event else {}
@@ -67,11 +67,12 @@ class RunProcess:
                 process = cls(int(str(said["pid"].value)), at)
             if _MACHINE in said and machine is None:  # perhaps after the run's own word
                 machine = str(said[_MACHINE].value)
-                booted = at - float(str(said[_UPTIME].value)) if _UPTIME in said else None
-        if process is None or booted is None:
+                launched_at, launched_in = at, float(str(said[_UPTIME].value)) if _UPTIME in said else None
+        if process is None or launched_in is None:
             return process and replace(process, machine=machine)
-        # Both events are of one moment, before the clock was set or after it.
-        return replace(process, machine=machine, said_in=process.said_at - booted)
+        # Between the two the clock may have been set back; then it said so when it was launched, or a moment later.
+        since_launch = max(0.0, process.said_at - launched_at)
+        return replace(process, machine=machine, said_in=launched_in + since_launch)
 
     @property
     def host(self) -> str | None:

@@ -28,7 +28,8 @@ class AssetNode:
         duckdb_file: the DuckDB file that its table is in, where its location says so.
         table: the table, as `database.schema.name`, where its location says so.
         event_time: the column by whose time its rows are in partitions, where its location says so.
-        mappings: which partitions of a parent its partitions read, where that is not Dagster's default.
+        mappings: which partitions of a parent its partitions read, where that is not Dagster's default; of its own key
+            where they read earlier ones of itself.
         blocking_checks: the names of its checks that hold back what is below.
     """
 

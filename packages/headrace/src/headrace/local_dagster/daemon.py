@@ -101,7 +101,7 @@ class LocalDaemon:
                         blocking_checks=frozenset(check.key.name for check in checks if check.blocking),
                         mappings={
                             parent: mapping
-                            for parent in node.parent_keys - {key}
+                            for parent in node.parent_keys
                             if (mapping := node.partition_mappings.get(parent))
                         },
                     )

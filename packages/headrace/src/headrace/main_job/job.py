@@ -60,12 +60,15 @@ class MainJob:
             backfill_id = self._daemon.request_backfill("headrace run", plan.ranges)
             report = RunReport(self._instance, backfill_id, plan)
             self._move_to_end(backfill_id, report, progress, interrupts)
-            rest = self._rest(nodes, plan, report)
-            if rest is not None:
+            while rest := self._rest(backfill_id, nodes, plan, report):
+                interrupts.raise_if_wanted(lambda: None)
                 progress.tell(f"something failed: building what does not read it, {rest.size:,} partitions")
+                before = set(report.tried)
                 backfill_id = self._daemon.request_backfill("headrace run, beside what failed", rest.ranges)
                 report.follow(backfill_id)
                 self._move_to_end(backfill_id, report, progress, interrupts)
+                if report.tried == before:
+                    break
             return report
 
     def _move_to_end(self, backfill_id: str, report: RunReport, progress: Progress, interrupts: Interrupts) -> None:
@@ -78,10 +81,16 @@ class MainJob:
             self._cancel(backfill_id)
             raise
 
-    @staticmethod
-    def _rest(nodes: Sequence[AssetNode], plan: BuildPlan, report: RunReport) -> BuildPlan | None:
-        """Return what of a plan can still be built after something has failed; None where nothing has, or can."""
-        if not report.failures:
+    def _rest(
+        self, backfill_id: str, nodes: Sequence[AssetNode], plan: BuildPlan, report: RunReport
+    ) -> BuildPlan | None:
+        """Return what of a plan can still be built after something has failed; None where nothing has, or can.
+
+        Nor where somebody has canceled the backfill, or one of its runs.
+        """
+        backfill = self._instance.get_backfill(backfill_id)
+        is_ended_by_itself = backfill is not None and backfill.status.value.startswith("COMPLETED")
+        if not report.failures or report.is_canceled or not is_ended_by_itself:
             return None
         built = {key: asset.partitions for key, asset in report.assets.items()}
         errors = {key: asset.errors for key, asset in report.assets.items()}

@@ -98,6 +98,7 @@ class RunReport:
 
     Attributes:
         tried: the assets of its runs.
+        is_canceled: whether one of its runs was canceled.
     """
 
     def __init__(self, instance: DagsterInstance, backfill_id: str, plan: BuildPlan) -> None:
@@ -106,6 +107,7 @@ class RunReport:
         self.times: dict[str, RunTimes] = {}
         self._instance = instance
         self.tried: set[AssetKey] = set()
+        self.is_canceled = False
         self._filter = RunsFilter(tags={BACKFILL_TAG: backfill_id})
         self._backfills = [backfill_id]
         self._cursors: dict[str, str] = {}
@@ -197,6 +199,7 @@ class RunReport:
             case DagsterEventType.RUN_FAILURE if run_id not in self._explained or self._has_open_steps(run_id):
                 self.failures.append(Failure(f"run {run_id[:8]}", event.message or "it failed"))
             case DagsterEventType.RUN_CANCELED:
+                self.is_canceled = True
                 self.failures.append(Failure(f"run {run_id[:8]}", "it was canceled"))
 
     def _take_materialization(self, step: tuple[str, str], event: DagsterEvent) -> None:

@@ -55,6 +55,8 @@ def plan_rest(
             of_parents = [(parent, failed[parent.key]) for parent in ancestors(node, by_key) if parent.key in failed]
             read = [Changes(node, parent, keys, {}, windows, began={}) for parent, keys in of_parents]
             held = [key for key in missing if any(each.is_newer(key, 0, Beginning(0)) for each in read)]
+            if held and node.key in node.mappings:
+                held = missing[missing.index(held[0]) :]  # each reads the one before it
             if held:
                 failed[node.key] = held
             if len(held) < len(missing):
