@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dagster import AssetKey, DagsterInstance, DailyPartitionsDefinition
+from dagster import AssetKey, DagsterInstance, DailyPartitionsDefinition, RunsFilter
 
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.local_dagster.daemon import LocalDaemon
@@ -141,3 +141,15 @@ def test_a_backfill_is_requested_and_canceled(workspace_file: Path) -> None:
         assert ended
         assert ended.status.value == "CANCELED"
         assert {run.status.value for run in instance.get_runs()} == {"CANCELED"}
+
+        # What a command that was killed has left; what the UI has asked for is let alone.
+        left = daemon.request_backfill("headrace run", {raw: days})
+        daemon.advance_backfills()
+        asked = instance.get_backfill(left)
+        assert asked
+        instance.add_backfill(asked._replace(backfill_id="of-the-ui", tags={}))
+        daemon.end_abandoned_backfills()
+        statuses = {found.backfill_id: found.status.value for found in instance.get_backfills()}
+        assert statuses == {backfill_id: "CANCELED", left: "CANCELED", "of-the-ui": "REQUESTED"}
+        runs = instance.get_runs(RunsFilter(tags={"dagster/backfill": left}))
+        assert [run.status.value for run in runs] == ["CANCELED"] * 3

@@ -7,18 +7,19 @@ GraphQL does it, which would need a webserver. `tests/local_dagster/test_daemon.
 """
 
 import logging
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.definitions.selector import (
     PartitionRangeSelector,
     PartitionsByAssetSelector,
     PartitionsSelector,
 )
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -33,6 +34,8 @@ from headrace.locations.duckdb_files import METADATA as DUCKDB_FILE
 _TABLE = "dagster/table_name"
 _EVENT_TIME = "dagster_dbt_common/event_time"
 _KIND_TAG = "dagster/kind/"
+_HOST_TAG = "headrace/host"
+_BACKFILL_TAG = "dagster/backfill"
 _LOG = logging.getLogger(__name__)
 
 
@@ -120,7 +123,7 @@ class LocalDaemon:
             backfill_id=make_new_backfill_id(),
             asset_graph=context.asset_graph,
             backfill_timestamp=time.time(),
-            tags={},
+            tags={_HOST_TAG: socket.gethostname()},
             dynamic_partitions_store=context.instance,
             partitions_by_assets=[
                 PartitionsByAssetSelector(
@@ -137,6 +140,23 @@ class LocalDaemon:
         )
         context.instance.add_backfill(backfill)
         return str(backfill.backfill_id)
+
+    def end_abandoned_backfills(self) -> None:
+        """Cancel what commands of this host had requested and not brought to its end, with the runs that are queued.
+
+        They were killed, since one command at a time is active. Else what they requested would be built beside what
+        this command requests, now or weeks later.
+        """
+        instance = self._context.instance
+        unfinished = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
+        for backfill in instance.get_backfills(filters=unfinished):
+            if backfill.tags.get(_HOST_TAG) == socket.gethostname():
+                statuses = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.QUEUED]
+                waiting = RunsFilter(tags={_BACKFILL_TAG: backfill.backfill_id}, statuses=statuses)
+                for run in instance.get_runs(waiting):
+                    instance.report_run_canceled(run)
+                canceled = backfill.with_status(BulkActionStatus.CANCELED)  # type: ignore[no-untyped-call]
+                instance.update_backfill(canceled)
 
     def cancel_backfill(self, backfill_id: str) -> None:
         """Ask for the end of a backfill and its runs; `advance_backfills` then brings it about."""

@@ -57,6 +57,7 @@ class MainJob:
                 interrupted again.
         """
         with interrupts.deferred():
+            self._daemon.end_abandoned_backfills()
             backfill_id = self._daemon.request_backfill("headrace run", plan.ranges)
             report = RunReport(self._instance, backfill_id, plan)
             self._move_to_end(backfill_id, report, progress, interrupts)
