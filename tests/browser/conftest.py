@@ -83,6 +83,12 @@ def chromium() -> str:
         pytest.skip(found.stderr.strip())
     if found.returncode:
         pytest.fail(found.stderr.strip(), pytrace=False)
+    driver = subprocess.run(
+        [sys.executable, "-m", "playwright", "--version"], check=False, capture_output=True, text=True
+    )
+    if driver.returncode:
+        said = (driver.stderr.strip().splitlines() or ["it ends at once"])[-1]
+        pytest.skip(f"Playwright, which drives the browser, does not start (Debian: apt install libatomic1): {said}")
     return found.stdout.strip()
 
 
