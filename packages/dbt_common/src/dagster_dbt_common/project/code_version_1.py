@@ -5,6 +5,7 @@ upgrades from such a release any more.
 """
 
 import re
+from functools import lru_cache
 
 _TOKEN = re.compile(
     r"""
@@ -17,6 +18,7 @@ _TOKEN = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)
 def normalized_1(code: str) -> str:
     """Return SQL with Jinja as it was hashed by form 1."""
     if "\\'" in code or '\\"' in code:

@@ -7,6 +7,7 @@ leaves open stays as it is, and a change of it counts as one.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from graphlib import TopologicalSorter
 
 _JINJA = r"""\{\{(?>'[^']*'|"[^"]*"|.)*?\}\} | \{%(?>'[^']*'|"[^"]*"|.)*?%\}"""
@@ -42,6 +43,7 @@ _CTE = re.compile(r"(?P<name>[A-Za-z_]\w*) as (?:(?:not )?materialized )?(?=\()"
 _WRITES_NO_CTE = re.compile(r"\{\{-?\s*(?:ref|source|in_window|in_window_or_all)\((?:[^(){}]|\{[^{}]*\})*\)\s*-?\}\}")
 
 
+@lru_cache(maxsize=1024)  # a macro is asked for by each node that calls it
 def normalized(code: str) -> str:
     """Return SQL with Jinja without its comments, and with one blank for white space.
 
@@ -64,6 +66,7 @@ def canonical(code: str) -> str:
     return _in_order(_KEYWORD.sub(_one_form, known))
 
 
+@lru_cache(maxsize=1024)
 def may_make_strings(code: str) -> bool:
     """Return whether Jinja may write a part of a string or of a quoted name: then each blank that it writes counts."""
     for token in _TOKEN.finditer(code):
