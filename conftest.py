@@ -45,9 +45,19 @@ _children = pytest.StashKey[set[int]]()
 _leaked = pytest.StashKey["Sequence[_Process]"]()
 
 
+def _measure_no_examples() -> None:
+    """Let an example of hypothesis take its time: its own limit is 200 ms, on whatever else the machine does."""
+    with suppress(ImportError):  # a member without it
+        from hypothesis import settings  # noqa: PLC0415
+
+        settings.register_profile("headrace", deadline=None)
+        settings.load_profile("headrace")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Restore the signals, and mark what this session starts from now on."""
     _restore_signals()
+    _measure_no_examples()
     # Here nothing is captured yet.
     config.stash[_stderr] = os.dup(2)
     if not _is_worker(config):

@@ -15,12 +15,27 @@ ADAPTERS = {
     f"{DBT_COMMON}/assets/partition_metadata.py": {"dagster._core.execution.context.metadata_logging"},
     # What a run launcher of one's own needs.
     f"{HEADRACE}/deployed/launcher.py": {"dagster._core.events", "dagster._core.launcher"},
-    # How Dagster's launchers for containers begin a run.
+    # How Dagster's launchers for containers begin a run; and the configuration and the code server of a launcher.
     f"{HEADRACE}/deployed/forked_launcher.py": {
         "dagster._cli.api",
+        "dagster._config.config_schema",
         "dagster._core.events",
         "dagster._core.launcher",
+        "dagster._core.remote_representation.code_location",
         "dagster._grpc.types",
+        "dagster._serdes",
+    },
+    # How a code server begins a run, with definitions that are loaded.
+    f"{HEADRACE}/deployed/warm_location.py": {
+        "dagster._core.code_pointer",
+        "dagster._core.definitions.definitions_load_context",
+        "dagster._core.definitions.reconstruct",
+        "dagster._core.events",
+        "dagster._core.instance.ref",
+        "dagster._core.origin",
+        "dagster._grpc.impl",
+        "dagster._serdes",
+        "dagster._utils.interrupts",
     },
     # What a run imports besides the definitions, where it is there; and from which state definitions are made.
     f"{HEADRACE}/deployed/preloaded_locations.py": {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,13 +76,16 @@ def test_a_child_is_interrupted():
         child.send_signal(signal.SIGINT)
         assert child.wait() == -signal.SIGINT
 """
+# Kept: of one that is forgotten while it runs Python warns, and pytest makes an error of that.
 WAITS = """
 import pathlib, subprocess
 
+kept = []
+
 def test_waits():
-    child = subprocess.Popen(["/bin/sleep", "3604"])
-    pathlib.Path("started").write_text(str(child.pid))
-    child.wait()
+    kept.append(subprocess.Popen(["/bin/sleep", "3604"]))
+    pathlib.Path("started").write_text(str(kept[0].pid))
+    kept[0].wait()
 """
 
 
@@ -211,3 +215,7 @@ def test_of_a_group_some_run_the_same_ones_for_a_revision(
     assert "2 passed" in named
     monkeypatch.setenv("HEADRACE_THOROUGH", "1")
     assert "7 passed" in session_of(MANY, folder, *workers)[1]
+
+
+def test_no_example_of_hypothesis_is_timed() -> None:
+    assert settings().deadline is None

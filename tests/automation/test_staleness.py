@@ -230,7 +230,7 @@ def stale_of_main_job(tables: Sequence[Table], log: Log) -> set[tuple[str, Parti
     }
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_the_main_job_and_automation_find_stale_what_the_definition_says(data: st.DataObject) -> None:
     tables = data.draw(graphs())

@@ -97,7 +97,7 @@ def test_what_is_no_key_reaches_neither_sql_nor_jinja_nor_shell_nor_disk(shop: S
     files = kept(shop)
     with serving(shop) as served:
 
-        @settings(max_examples=40, deadline=None)
+        @settings(max_examples=40)
         @given(text=st.sampled_from(HOSTILE) | st.text(max_size=40) | st.text(max_size=20).map(DAYS[0].__add__))
         def assert_refused(text: str) -> None:
             assume(text not in DAYS)

@@ -37,7 +37,7 @@ def write(path: Path, rows: list[tuple[str, object, str]], ending: str) -> None:
         writer.writerows([("before", "id", "after"), *rows])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=12), st.sampled_from(["\n", "\r\n"]))
 def test_written_rows_come_back(texts: list[tuple[str, str]], ending: str) -> None:
     rows: list[tuple[str, object, str]] = [(first, n, last) for n, (first, last) in enumerate(texts)]
@@ -48,7 +48,7 @@ def test_written_rows_come_back(texts: list[tuple[str, str]], ending: str) -> No
         assert connection.read_parquet(loaded.location).fetchall() == rows
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=12), st.tuples(TEXT, TEXT), st.sampled_from(["\n", "\r\n"]))
 def test_a_bad_value_is_named_by_the_line_on_which_an_editor_shows_it(
     texts: list[tuple[str, str]], bad: tuple[str, str], ending: str

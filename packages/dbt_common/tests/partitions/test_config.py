@@ -153,7 +153,7 @@ def test_wrong_config_is_one_line_with_the_file_and_the_key(node: Config, key: s
     assert "\n" not in message
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     grain=st.sampled_from(GRAINS),
     zone=st.sampled_from(ZONES),

@@ -134,7 +134,7 @@ def group_of(plan: PartitionPlan) -> Mapping[str, str]:
     return {member: group.name for group in plan.groups for member in (*group.assets, *group.tests)}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(manifests())
 def test_groups_are_disjoint_and_complete(manifest: Manifest) -> None:
     plan = plan_partitions(manifest)
@@ -150,7 +150,7 @@ def test_groups_are_disjoint_and_complete(manifest: Manifest) -> None:
         assert not asset_parents(manifest, test), "only a test of sources that nothing reads has no group"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(manifests())
 def test_a_group_has_one_partitions_definition_and_a_name_of_its_own(manifest: Manifest) -> None:
     plan = plan_partitions(manifest)
@@ -165,7 +165,7 @@ def test_a_group_has_one_partitions_definition_and_a_name_of_its_own(manifest: M
         }
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(manifests())
 def test_no_parent_of_a_test_is_built_after_its_home(manifest: Manifest) -> None:
     plan = plan_partitions(manifest)
@@ -184,7 +184,7 @@ def test_no_parent_of_a_test_is_built_after_its_home(manifest: Manifest) -> None
             assert all(any(parent in ancestors(manifest, one) for one in last) for parent in parents - set(last))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(manifests())
 def test_planning_leaves_the_manifest_as_it_was(manifest: Manifest) -> None:
     before = {unique_id: repr(one) for unique_id, one in manifest["nodes"].items()}

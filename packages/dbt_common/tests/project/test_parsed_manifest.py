@@ -123,7 +123,7 @@ def reaches(manifest: Manifest, start: str, end: str) -> bool:
     return any(parent == start or reaches(manifest, start, parent) for parent in manifest.parent_map.get(end, []))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(selections())
 @pytest.mark.slow
 def test_an_invocation_has_what_it_needs_and_no_more(parsed: Parsed, selection: tuple[Graph, frozenset[str]]) -> None:
@@ -144,7 +144,7 @@ def test_an_invocation_has_what_it_needs_and_no_more(parsed: Parsed, selection: 
             assert reaches(manifest, start, end), f"{end} may run before {start}"
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(selections())
 def test_the_whole_project_is_there_for_who_asks(parsed: Parsed, selection: tuple[Graph, frozenset[str]]) -> None:
     graph, selected = selection

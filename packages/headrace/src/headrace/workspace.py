@@ -18,7 +18,7 @@ EVENT_LOG_CONFIG = "event_log_storage: {module: headrace.event_log, class: Batch
 _INSTANCE_CONFIG = """\
 # The Dagster instance of this workspace on this machine.
 telemetry: {enabled: false}
-# `headrace run` forks its runs from a process that has loaded the locations; all else starts them as Dagster does.
+# Runs are forked from a process that has loaded their location: of `headrace run`, or of the daemon of `dg dev`.
 run_launcher: {module: headrace.forked_runs, class: ForkedRunLauncher}
 concurrency:
   runs: {max_concurrent_runs: 4}

@@ -153,7 +153,7 @@ partitions = st.builds(
 
 
 @given(partitions, partitions, st.sampled_from([0, -1, 1]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_dagster_maps_the_first_partition_just_where_nothing_is_found(
     reader: TimePartitions, promised: TimePartitions, start_offset: int
 ) -> None:

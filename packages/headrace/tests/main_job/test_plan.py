@@ -250,7 +250,7 @@ OFFSETS = st.integers(0, 20)
 NAMES = st.sampled_from(sorted(BY_NAME))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(first=OFFSETS, length=OFFSETS, start=OFFSETS, forgotten=st.sets(NAMES), rewrites=st.sets(NAMES))
 @pytest.mark.slow
 def test_building_a_plan_leaves_nothing_to_build(

@@ -11,7 +11,7 @@ from dagster import (
     TimeWindowPartitionsDefinition,
     WeeklyPartitionsDefinition,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.main_job.windows import AllWindows, Windows
@@ -47,7 +47,6 @@ def test_they_are_dagsters(definition: TimeWindowPartitionsDefinition) -> None:
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_what_overlaps_is_what_a_comparison_with_each_one_finds(data: st.DataObject) -> None:
     windows = Windows(DEFINITIONS[data.draw(st.sampled_from(["days", "hours of New York", "months", "none yet"]))])
     first = data.draw(st.integers(0, 200 * 24 * 4))

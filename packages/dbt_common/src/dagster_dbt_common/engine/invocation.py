@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from collections import deque
@@ -118,6 +119,9 @@ class DbtInvocation(DbtCliInvocation):
         """Close what the reading of row counts and columns has opened, and with it the lock on a DuckDB file."""
         if self.adapter is not None:
             close_connections(self.adapter)
+            # dagster-dbt asks for the columns of a test too, which has none. The stacks of that error refer to one
+            # another and to a cursor, which has the file open: until they are collected dbt's next process cannot.
+            gc.collect()
 
 
 @dataclass

@@ -35,7 +35,7 @@ class LoadTrace:
         self._files: dict[str, State] = {}
         self._folders: dict[str, State] = {}
         self._asked: list[str] = []
-        self._around = _around()
+        self._around = around()
         self._root = os.path.join(os.getcwd(), "")
         self._is_on = True
         sys.addaudithook(self._see)
@@ -102,18 +102,25 @@ class LoadTrace:
                 self._is_on = True
 
 
+def difference(trace: Mapping[str, Any]) -> str | None:
+    """Return what is not as it was when it was read, of what `LoadTrace.to_json` told; None where all is."""
+    if trace.get("format") != _FORMAT:
+        return "the format of the trace"
+    if trace["asked"]:
+        return str(trace["asked"][0])
+    if trace["around"] != around():
+        return "the interpreter, the folder, the environment or the day"
+    files = (file for file, state in trace["files"].items() if _state_of_file(file) != state)
+    folders = (folder for folder, state in trace["folders"].items() if _state_of_folder(folder) != state)
+    return next(files, None) or next(folders, None)
+
+
 def still_holds(trace: Mapping[str, Any]) -> bool:
     """Return whether all that was read is as it was, of what `LoadTrace.to_json` told."""
-    return (
-        trace.get("format") == _FORMAT
-        and not trace["asked"]
-        and trace["around"] == _around()
-        and all(_state_of_file(file) == state for file, state in trace["files"].items())
-        and all(_state_of_folder(folder) == state for folder, state in trace["folders"].items())
-    )
+    return difference(trace) is None
 
 
-def _around() -> Mapping[str, str]:
+def around() -> Mapping[str, str]:
     """Return what is no file: the interpreter, the environment, and the day, for definitions that read the clock."""
     environment = sorted(
         (name, value)
