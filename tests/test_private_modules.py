@@ -25,14 +25,16 @@ ADAPTERS = {
         "dagster._grpc.types",
         "dagster._serdes",
     },
-    # How a code server begins a run, with definitions that are loaded.
+    # How a code server begins, and a run of it, with definitions that are loaded.
     f"{HEADRACE}/deployed/warm_location.py": {
+        "dagster._cli.api",
         "dagster._core.code_pointer",
         "dagster._core.definitions.definitions_load_context",
         "dagster._core.definitions.reconstruct",
         "dagster._core.events",
         "dagster._core.instance.ref",
         "dagster._core.origin",
+        "dagster._core.workspace.autodiscovery",
         "dagster._grpc.impl",
         "dagster._serdes",
         "dagster._utils.interrupts",

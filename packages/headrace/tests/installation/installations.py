@@ -55,7 +55,7 @@ dagster-webserver = dagster_webserver.cli:main
 
 _INSTANCE = """\
 telemetry: {enabled: false}
-run_launcher: {module: headrace.deployed.launcher, class: LocalRunLauncher}
+run_launcher: {module: headrace.forked_runs, class: ForkedRunLauncher}
 run_monitoring: {enabled: true, poll_interval_seconds: 2, free_slots_after_run_end_seconds: 1}
 run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}
 """

@@ -27,7 +27,7 @@ from headrace.deployed.fork_server import LOG, fork, forked_locations
 from headrace.deployed.launcher import LocalRunLauncher
 from headrace.deployed.leftovers import guard_group
 from headrace.deployed.run_process import says_machine
-from headrace.deployed.warm_locations import CodeServer, Location, WarmLocations
+from headrace.deployed.warm_locations import CodeServer, Location, WarmLocations, fork_at
 
 _KEEP_SECONDS = 900
 _MOST_LOCATIONS = 8
@@ -89,15 +89,26 @@ class ForkedRunLauncher(LocalRunLauncher):
         served = context.workspace.get_code_location(name)
         if not isinstance(served, GrpcServerCodeLocation):
             return False
+        repository, instance = origin.repository_origin, serialize_value(self._instance.get_ref())
+        loaded = serialize_value(repository)
+        wanted = {"run_id": run.run_id, "origin": loaded, "job": origin.job_name, "instance": instance}
+
+        def say(pid: int) -> None:
+            self._say_forked(run, pid)
+
         server = CodeServer.at(served.client.socket)
         if server is None:
             return False
-        repository, instance = origin.repository_origin, serialize_value(self._instance.get_ref())
+        forks = server.forks_at()
+        if forks:
+            pointer = serialize_value(repository.code_pointer)  # type: ignore[arg-type] # each of Dagster's can be
+            return fork_at(forks, pointer, wanted, say)
+        if not server.ends_with_its_clients():
+            return False
         # Of this moment: what the launching process knows of it may be from before a reload.
-        server_id, python = served.client.get_server_id(), repository.executable_path
-        location = Location(name, server, server_id, python, serialize_value(repository), instance)
-        wanted = {"run_id": run.run_id, "job": origin.job_name, "instance": instance}
-        return self._warm.fork(location, wanted, lambda pid: self._say_forked(run, pid))
+        server_id = served.client.get_server_id()
+        location = Location(name, server, server_id, repository.executable_path, loaded, instance)
+        return self._warm.fork(location, wanted, say)
 
     def _say_forked(self, run: DagsterRun, pid: int) -> None:
         # Said before the run says it: one that is killed until then is found, and can be terminated.

@@ -1,21 +1,27 @@
 """A process of a code location's own interpreter that has loaded the location, and forks its runs.
 
     python warm_location.py FD
+    python warm_location.py --serve SOCKET ARGUMENTS
 
-FD is a socket whose other end its launcher holds (`warm_locations`). The launcher first says what to load, as JSON, and
-then hands over a pipe for each run. The process ends with its launcher, and when it has not been wanted for a while;
-its runs go on. Before each fork it looks whether all that its loading has read is as it was (`load_trace`), and ends
-where something is not, so no run has definitions that were edited since.
+In the first form FD is a socket whose other end its launcher holds (`warm_locations`). The launcher says what to load,
+as JSON, and then hands over a pipe for each run. The process ends with its launcher, and when it has not been wanted
+for a while; its runs go on. Before each fork it looks whether all that its loading has read is as it was
+(`load_trace`), and ends where something is not, so no run has definitions that were edited since.
 
-The location's environment may lack headrace, so this imports the standard library, dagster, the location, and the one
-module beside it that imports the standard library alone.
+In the second form it is a deployed code server: it forks Dagster's, of ARGUMENTS as `dagster api grpc` takes them, and
+a run for each pipe that is handed over at SOCKET. SIGTERM is for all of it: it ends when its runs have ended, and they
+are of its process group. A copy of the file is in each installed release, whose code nobody edits.
 
-Adapter of private Dagster modules: how a code server begins a run, with definitions that are loaded already.
-`tests/deployed/test_warm_locations.py` fails if it moves. To be deleted when Dagster's code servers fork their runs.
+The location's environment may lack headrace, so this imports the standard library, dagster, the location, and in the
+first form the module beside it, which imports the standard library alone.
+
+Adapter of private Dagster modules: how a code server begins, and a run of it, with definitions that are loaded already.
+The tests of warm locations and of installations fail if they move. To be deleted when Dagster's code servers fork.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib.util
 import json
@@ -27,6 +33,7 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,51 +44,64 @@ if __name__ == "__main__" and sys.path[0] == str(Path(__file__).parent):
     # What is loaded stays: the collector would walk it again and again, a fifth of the time.
     gc.disable()
 
-from dagster import DagsterInstance
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
-from dagster._core.definitions.reconstruct import (
-    ReconstructableRepository,
-    def_from_pointer,
-    repository_def_from_target_def,
-)
-from dagster._core.events import EngineEventData
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.origin import RepositoryPythonOrigin
-from dagster._grpc.impl import core_execute_run
-from dagster._serdes import deserialize_value, serialize_value
-from dagster._utils.interrupts import capture_interrupts
-from dagster.components.definitions import LazyDefinitions
+SERVE = "--serve"
+"""Of the command line of a deployed code server that forks its runs; the socket is behind it."""
+
+try:
+    from dagster import DagsterInstance
+    from dagster._cli.api import grpc_command
+    from dagster._core.code_pointer import CodePointer
+    from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
+    from dagster._core.definitions.reconstruct import (
+        ReconstructableRepository,
+        def_from_pointer,
+        repository_def_from_target_def,
+    )
+    from dagster._core.events import EngineEventData
+    from dagster._core.instance.ref import InstanceRef
+    from dagster._core.origin import RepositoryPythonOrigin
+    from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
+    from dagster._grpc.impl import core_execute_run
+    from dagster._serdes import deserialize_value, serialize_value
+    from dagster._utils.interrupts import capture_interrupts
+    from dagster.components.definitions import LazyDefinitions
+except ImportError:
+    if __name__ != "__main__" or sys.argv[1] != SERVE:
+        raise
+    # Of a release with another Dagster: its own server, which forks nothing.
+    os.execv(sys.executable, [sys.executable, "-m", "dagster", "api", "grpc", *sys.argv[3:]])  # noqa: S606
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from multiprocessing.process import BaseProcess
     from types import ModuleType
-
-    from dagster._core.code_pointer import CodePointer
 
 READY = b"ready"
 """What the process says when the location is loaded."""
 
+FORK = b"fork"
+"""What the launcher says with a pipe; at a server's socket with the run's code pointer after it, as JSON."""
+
 _LOOK_SECONDS = 5.0
+_MESSAGE_BYTES = 1 << 16
+_PR_SET_PDEATHSIG = 1
 
 
-def main(control: socket.socket) -> None:
+def keep(control: socket.socket) -> None:
     """Load the location that the launcher names, say so, and fork a run for each pipe that it hands over."""
     # A Ctrl-C at a terminal is answered by the runs, and by the launcher, whose end is this process's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wanted = json.loads(control.recv(1 << 20))
+    wanted = json.loads(control.recv(_MESSAGE_BYTES))
     load_trace = _beside("load_trace")
     trace = load_trace.LoadTrace()
-    repository, warm_ups = _load(wanted)
+    if wanted["injects"]:
+        loader = deserialize_value(wanted["instance"], InstanceRef).secrets_loader
+        os.environ.update(loader.get_secrets_for_environment(wanted["location"]) if loader else {})
+    loaded = _Loaded.of(deserialize_value(wanted["origin"], RepositoryPythonOrigin).code_pointer)
     trace.stop()
-    for warm_up in warm_ups:
-        with suppress(Exception):  # the run that needs the resource tells
-            warm_up()
+    loaded.warm_up()
     # The environment is this process's own, and what it loads may add to it.
     read = {**json.loads(trace.to_json()), "around": load_trace.around()}
-    # Else the first collection of each fork would write to, and so copy, all that it shares with this process.
-    gc.collect()
-    gc.freeze()
-    gc.enable()
     control.send(READY)
     _say(f"{wanted['location']} is loaded: its runs are forks of process {os.getpid()}")
     idle = 0.0
@@ -90,7 +110,7 @@ def main(control: socket.socket) -> None:
         if not select.select([control], [], [], _LOOK_SECONDS)[0]:
             idle += _LOOK_SECONDS
             continue
-        message, handed, *_ = socket.recv_fds(control, 1, 1)
+        message, handed, *_ = socket.recv_fds(control, len(FORK), 1)
         if not message:
             return
         changed = load_trace.difference(read)
@@ -99,8 +119,72 @@ def main(control: socket.socket) -> None:
             return
         idle = 0.0
         with Connection(handed[0]) as launcher:
-            # The standard library's, which flushes and joins at its end. No thread of Python's runs here.
-            multiprocessing.get_context("fork").Process(target=_run, args=(repository, launcher, control)).start()
+            # Elsewhere than at a terminal, whose Ctrl-C ends the runs as those that code servers start.
+            _fork(_run, loaded, launcher, not _has_terminal(), [control.fileno()])
+
+
+def serve(path: Path, arguments: list[str]) -> int:
+    """Serve a location, and fork its runs; return the exit code of Dagster's code server, which is another fork.
+
+    A location that does not load is left to that server, which says why.
+    """
+    woken, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wakes)
+    ends: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ends.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loaded = None
+    with suppress(Exception):
+        loaded = _Loaded.of_module(arguments[arguments.index("--module-name") + 1])
+        loaded.warm_up()
+    server = _fork(_serve, arguments, os.getpid())
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        if loaded:
+            listener.bind(str(path))
+            listener.listen()
+        while not ends and server.is_alive():
+            # Woken by a SIGTERM, and by the end of a fork where that closes its sentinel.
+            ready = select.select([woken, server.sentinel, *([listener] if loaded else [])], [], [], _LOOK_SECONDS)[0]
+            if listener in ready and loaded:
+                _fork_for(listener, loaded)
+    path.unlink(missing_ok=True)
+    server.terminate()
+    # At the end of Dagster's the runs go on, in a group that the supervisor ends with this process.
+    for process in multiprocessing.active_children() if ends else [server]:
+        process.join()
+    return server.exitcode or 0
+
+
+def _fork_for(listener: socket.socket, loaded: _Loaded) -> None:
+    """Fork a run of the definitions that are loaded for whoever connects; other ones are the code server's."""
+    accepted, _ = listener.accept()
+    with accepted:
+        accepted.settimeout(_LOOK_SECONDS)
+        with suppress(OSError):
+            message, handed, *_ = socket.recv_fds(accepted, _MESSAGE_BYTES, 1)
+            if handed:
+                with Connection(handed[0]) as launcher:
+                    if message == FORK + serialize_value(loaded.pointer).encode():  # type: ignore[arg-type]
+                        _fork(_run, loaded, launcher, False, [listener.fileno(), accepted.fileno()])
+
+
+def _fork(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    # The standard library's, which flushes and joins at its end. No thread of Python's runs here.
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def _serve(arguments: list[str], parent: int) -> None:
+    """Become Dagster's code server, which ends with its parent also where that is killed."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() == parent:
+        grpc_command.main(arguments, standalone_mode=False)
 
 
 def _say(what: str) -> None:
@@ -120,36 +204,59 @@ def _beside(name: str) -> ModuleType:
     return module
 
 
-def _load(wanted: Mapping[str, Any]) -> tuple[ReconstructableRepository, Sequence[Callable[[], object]]]:
-    """Load a location; return how its runs find it, and the `warm_up` of its resources."""
-    if wanted["injects"]:
-        loader = deserialize_value(wanted["instance"], InstanceRef).secrets_loader
-        os.environ.update(loader.get_secrets_for_environment(wanted["location"]) if loader else {})
-    origin = deserialize_value(wanted["origin"], RepositoryPythonOrigin)
-    context = DefinitionsLoadContext(DefinitionsLoadType.INITIALIZATION)
-    with DefinitionsLoadContext.scoped(context):
-        target: Any = def_from_pointer(origin.code_pointer)
-        if isinstance(target, LazyDefinitions):
-            target = target()
-        repository = repository_def_from_target_def(target)
-        if repository is None:
-            raise TypeError(f"{origin.code_pointer.describe()}: no definitions")
-        repository.load_all_definitions()
-        # Dagster names the job of all assets also where there are none.
-        for job in filter(repository.has_job, repository.get_implicit_asset_job_names()):
-            repository.get_job(job)
-    state = context.accessed_defs_state_info
-    # Where definitions are made from a state that Dagster keeps, a run is told of its own.
-    has_state = bool(context.get_pending_reconstruction_metadata() or (state and state.info_mapping))
-    found_by = ReconstructableRepository(
-        pointer=origin.code_pointer if has_state else _loaded(origin.code_pointer, target),
-        container_image=origin.container_image,
-        executable_path=origin.executable_path,
-        entry_point=origin.entry_point,
-        container_context=origin.container_context,
-    )
-    warm_ups = [getattr(resource, "warm_up", None) for resource in (getattr(target, "resources", None) or {}).values()]
-    return found_by, [warm_up for warm_up in warm_ups if callable(warm_up)]
+@dataclass(frozen=True)
+class _Loaded:
+    """A location that is loaded.
+
+    Args:
+        pointer: where Dagster finds its definitions.
+        found_by: a pointer to what is loaded.
+        resources: its resources.
+    """
+
+    pointer: CodePointer
+    found_by: CodePointer
+    resources: Collection[object]
+
+    @classmethod
+    def of_module(cls, module: str) -> _Loaded:
+        """Load a module's definitions, found as a code server finds them."""
+        folder = str(Path.cwd())
+        (found,) = loadable_targets_from_python_module(module, folder)
+        return cls.of(CodePointer.from_module(module, found.attribute, folder))
+
+    @classmethod
+    def of(cls, pointer: CodePointer) -> _Loaded:
+        """Load what a pointer leads to."""
+        context = DefinitionsLoadContext(DefinitionsLoadType.INITIALIZATION)
+        with DefinitionsLoadContext.scoped(context):
+            target: Any = def_from_pointer(pointer)
+            if isinstance(target, LazyDefinitions):
+                target = target()
+            repository = repository_def_from_target_def(target)
+            if repository is None:
+                raise TypeError(f"{pointer.describe()}: no definitions")
+            repository.load_all_definitions()
+            # Dagster names the job of all assets also where there are none.
+            for job in filter(repository.has_job, repository.get_implicit_asset_job_names()):
+                repository.get_job(job)
+        state = context.accessed_defs_state_info
+        # Where definitions are made from a state that Dagster keeps, a run is told of its own.
+        has_state = bool(context.get_pending_reconstruction_metadata() or (state and state.info_mapping))
+        resources = (getattr(target, "resources", None) or {}).values()
+        return cls(pointer, pointer if has_state else _loaded(pointer, target), resources)
+
+    def warm_up(self) -> None:
+        """Do what each run would do first, and get ready to be forked."""
+        for resource in self.resources:
+            warm_up = getattr(resource, "warm_up", None)
+            if callable(warm_up):
+                with suppress(Exception):  # the run that needs the resource tells
+                    warm_up()
+        # Else the first collection of each fork would write to, and so copy, all that it shares with this process.
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def _loaded(pointer: CodePointer, target: object) -> CodePointer:
@@ -166,13 +273,21 @@ def _loaded(pointer: CodePointer, target: object) -> CodePointer:
     return loaded
 
 
-def _run(repository: ReconstructableRepository, launcher: Connection, control: socket.socket) -> None:
-    """Execute a run in this process, a fork, once the launcher knows its number; without that it was never there."""
-    control.close()
+def _run(loaded: _Loaded, launcher: Connection, leads: bool, files: Sequence[int]) -> None:
+    """Execute a run in this process, a fork, once the launcher knows its number; without that it was never there.
+
+    Args:
+        loaded: the location.
+        launcher: the pipe to the launcher.
+        leads: whether to be a session of its own.
+        files: what the process that was forked has open, and a run should not.
+    """
+    for file in files:
+        os.close(file)
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if not _has_terminal():
-        # Elsewhere a Ctrl-C ends the runs, as those that code servers start.
+    if leads:
         os.setsid()
     launcher.send(os.getpid())
     try:
@@ -180,7 +295,7 @@ def _run(repository: ReconstructableRepository, launcher: Connection, control: s
     except EOFError:
         return
     launcher.close()
-    _execute(repository, **wanted)
+    _execute(loaded, **wanted)
 
 
 def _has_terminal() -> bool:
@@ -191,8 +306,16 @@ def _has_terminal() -> bool:
     return True
 
 
-def _execute(repository: ReconstructableRepository, run_id: str, job: str, instance: str) -> None:
+def _execute(loaded: _Loaded, run_id: str, origin: str, job: str, instance: str) -> None:
     """Execute a run: what `dagster._grpc.impl.start_run_in_subprocess` does, with definitions that are loaded."""
+    of = deserialize_value(origin, RepositoryPythonOrigin)
+    repository = ReconstructableRepository(
+        pointer=loaded.found_by,
+        container_image=of.container_image,
+        executable_path=of.executable_path,
+        entry_point=of.entry_point,
+        container_context=of.container_context,
+    )
     with capture_interrupts(), DagsterInstance.from_ref(deserialize_value(instance, InstanceRef)) as opened:
         run = opened.get_run_by_id(run_id)
         if run is None:
@@ -207,9 +330,14 @@ def _execute(repository: ReconstructableRepository, run_id: str, job: str, insta
 
 
 if __name__ == "__main__":
+    code = 0
     try:
-        main(socket.socket(fileno=int(sys.argv[1])))
+        if sys.argv[1] == SERVE:
+            code = serve(Path(sys.argv[2]), sys.argv[3:])
+        else:
+            keep(socket.socket(fileno=int(sys.argv[1])))
     except Exception:
         traceback.print_exc()
+        code = 1
     # Python's own end waits for the runs.
-    os._exit(0)
+    os._exit(code)

@@ -12,20 +12,21 @@ import stat
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 
-from headrace.deployed.warm_location import READY
+from headrace.deployed.warm_location import FORK, READY, SERVE
 
 _SCRIPT = Path(__file__).with_name("warm_location.py")
 _PROC = Path("/proc")
 _UCRED = struct.Struct("3i")  # pid, uid and gid: unix(7), SO_PEERCRED
 _ANSWER_SECONDS = 10.0
 _TRIES = 2
-_INJECTS = b"--inject-env-vars-from-instance"
+_INJECTS = "--inject-env-vars-from-instance"
+_HEARTBEAT = "--heartbeat"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,20 @@ class CodeServer:
 
     def injects(self) -> bool:
         """Return whether it takes further variables from the instance, as those of `dg dev` do from `.env` files."""
-        return _INJECTS in (_PROC / str(self.pid) / "cmdline").read_bytes().split(b"\0")
+        return _INJECTS in self._command()
+
+    def ends_with_its_clients(self) -> bool:
+        """Return whether it is one of `dg dev`, and not one that is deployed and outlives what launches its runs."""
+        return _HEARTBEAT in self._command()
+
+    def forks_at(self) -> Path | None:
+        """Return the socket at which a deployed one forks its runs; None where it does not."""
+        command = self._command()
+        at = command.index(SERVE) + 1 if SERVE in command else len(command)
+        return Path(command[at]) if at < len(command) else None
+
+    def _command(self) -> Sequence[str]:
+        return [os.fsdecode(word) for word in (_PROC / str(self.pid) / "cmdline").read_bytes().split(b"\0")]
 
     @contextmanager
     def output(self) -> Iterator[tuple[int | None, int | None]]:
@@ -149,28 +163,52 @@ class _WarmLocation:
         return self._is_ready
 
     def fork(self, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
-        ours, theirs = Pipe()
-        with ours:
-            try:
-                with theirs:
-                    socket.send_fds(self._control, [b"r"], [theirs.fileno()])
-                if not ours.poll(_ANSWER_SECONDS):
-                    return False  # whoever answers later finds nobody, and ends
-                pid: int = ours.recv()
-            except (EOFError, OSError):
-                return False
+        def taken(pid: int) -> None:
             self.has_forked = True
             told(pid)
-            # From here on it is that process's run, also where it was killed just now.
-            with suppress(OSError):
-                ours.send(dict(run))
-            return True
+
+        return _fork(self._control, FORK, run, taken)
 
     def end(self) -> None:
         """End the process; what it forked goes on."""
         self._control.close()
         self._process.kill()
         self._process.wait()
+
+
+def fork_at(path: Path, pointer: str, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
+    """Fork a run from a deployed code server; return False where none does that, or has loaded something else.
+
+    Args:
+        path: the socket of the server's forks.
+        pointer: the run's code pointer, as JSON.
+        run: what `warm_location` is told of the run.
+        told: is called with the number of the run's process, before the run begins.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        try:
+            control.connect(str(path))
+        except OSError:
+            return False
+        return _fork(control, FORK + pointer.encode(), run, told)
+
+
+def _fork(control: socket.socket, message: bytes, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
+    ours, theirs = Pipe()
+    with ours:
+        try:
+            with theirs:
+                socket.send_fds(control, [message], [theirs.fileno()])
+            if not ours.poll(_ANSWER_SECONDS):
+                return False  # whoever answers later finds nobody, and ends
+            pid: int = ours.recv()
+        except (EOFError, OSError):
+            return False
+        told(pid)
+        # From here on it is that process's run, also where it was killed just now.
+        with suppress(OSError):
+            ours.send(dict(run))
+        return True
 
 
 class WarmLocations:

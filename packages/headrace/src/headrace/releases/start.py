@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 SOCKET = "sock"
+FORKS = "runs"
+"""The socket at which a code server forks its runs."""
+
+WARM_LOCATION = "warm_location.py"
+"""The program, beside this one, of a code server that forks its runs."""
+
 ROLES = {"location": ("server",), "platform": ("webserver", "daemon")}
 """The processes of a server, by the kind of its release."""
 
@@ -110,9 +116,15 @@ def command_of(installation: Path, server: Path, release: Path, role: str) -> tu
         return (str(commands / "dagster-webserver"), *address, *workspace)
     if role == "daemon":
         return (str(commands / "dagster-daemon"), "run", *workspace)
+    forking = release / WARM_LOCATION
     return (
-        *(str(commands / "dagster"), "api", "grpc", "--module-name", info["module"]),
-        *("--location-name", info["location"], "--socket", str(server / SOCKET)),
+        # A release that was installed before has Dagster's own server alone.
+        *(
+            (str(commands / "python"), str(forking), "--serve", str(server / FORKS))
+            if forking.is_file()
+            else (str(commands / "dagster"), "api", "grpc")
+        ),
+        *("--module-name", info["module"], "--location-name", info["location"], "--socket", str(server / SOCKET)),
         # Dagster sees by its id that a server is another one, and the UI's API tells it.
         *("--fixed-server-id", server_id(server.name, release.name)),
     )
