@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from bench import history, peer, scale
 from bench.generate import DAILY
-from bench.rows import COLD, FURTHER, LIVE, PARTITION, RANGE, RANGE_DAYS, ROWS, WARM, WARM_DEV
-from bench.sites import DBT, OURS, PLAIN, SQL, STOCK, STOCK_IN_PROCESS
+from bench.rows import (
+    COLD,
+    FURTHER,
+    LAUNCHED,
+    LIVE,
+    PARTITION,
+    RANGE,
+    RANGE_DAYS,
+    ROWS,
+    SERVERS,
+    WARM,
+    WARM_DEV,
+)
+from bench.sites import DBT, DEPLOYED, OURS, PLAIN, SQL, STOCK, STOCK_IN_PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +32,8 @@ if TYPE_CHECKING:
 Table = list[list[str]]
 
 _WAYS = {STOCK: "(a) stock", STOCK_IN_PROCESS: "(a) in one process", OURS: "(b) ours", DBT: "(c) dbt", SQL: "(d) SQL"}
-_COLUMNS = {**_WAYS, PLAIN: "dagster alone"}
-_RATIOS = {"a/b": (STOCK, OURS), "b/c": (OURS, DBT), "b/d": (OURS, SQL)}
+_COLUMNS = {**_WAYS, DEPLOYED: "(b) deployed", PLAIN: "dagster alone"}
+_RATIOS = {"a/b": (STOCK, OURS), "a/b deployed": (STOCK, DEPLOYED), "b/c": (OURS, DBT), "b/d": (OURS, SQL)}
 _SMALL, _LARGE = 12, 2000
 
 
@@ -92,7 +104,17 @@ class Results:
     def targets(self) -> Sequence[Target]:
         """Return the targets with what was measured."""
         growth = _divided(self.seconds(_LARGE, PARTITION, OURS), self.seconds(_SMALL, PARTITION, OURS))
+        launched = [
+            target
+            for models, limit in ((_SMALL, 0.12), (_LARGE, 0.06))
+            for way, where in ((OURS, "dev"), (DEPLOYED, "deployed"))
+            for target in (
+                Target(f"{LAUNCHED}, {models} models, {where}", 1.5, self.seconds(models, LAUNCHED, way), "s"),
+                Target(f"{LAUNCHED}, {models} models, {where}: b/a", limit, self.ratio(models, LAUNCHED, way, STOCK)),
+            )
+        ]
         targets = [
+            *launched,
             Target(f"one partition, {_SMALL} models: b/a", 0.33, self.ratio(_SMALL, PARTITION, OURS, STOCK)),
             Target(f"one partition, {_LARGE} models: b/a", 0.15, self.ratio(_LARGE, PARTITION, OURS, STOCK)),
             Target(f"one partition, b: {_LARGE} models / {_SMALL} models", 1.5, growth),
@@ -170,14 +192,14 @@ class Results:
 
     def _ratios_table(self) -> Table:
         table = self._table(
-            (PARTITION, FURTHER, RANGE, COLD, WARM, WARM_DEV),
+            (PARTITION, LAUNCHED, FURTHER, RANGE, COLD, WARM, WARM_DEV),
             _RATIOS,
             lambda models, row, name: _shown(self.ratio(models, row, *_RATIOS[name])),
         )
         for row in ROWS:
             growth = _divided(self.seconds(_LARGE, row, OURS), self.seconds(_SMALL, row, OURS))
             if growth is not None:
-                table.append([f"{_LARGE} / {_SMALL}", f"{row}: b", _shown(growth), "", ""])
+                table.append([f"{_LARGE} / {_SMALL}", f"{row}: b", _shown(growth), "", "", ""])
         return table
 
     def _memory_table(self) -> Table:
@@ -187,7 +209,7 @@ class Results:
             tree = max((sample.tree_mb or 0 for sample in samples), default=0)
             return f"{own:.0f} / {tree:.0f}" if tree else ""
 
-        return self._table((PARTITION, LIVE, RANGE, WARM), _COLUMNS, cell)
+        return self._table((PARTITION, SERVERS, LIVE, RANGE, WARM), _COLUMNS, cell)
 
     def _events_table(self) -> Table:
         table = [["models", "seconds", "ms a materialization"]]

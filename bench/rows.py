@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING
 
 from bench.generate import DAILY
 from bench.processes import Child, Sample, run
-from bench.sites import DBT, HISTORY_DAYS, OURS, PLAIN, SQL, STOCK, STOCK_IN_PROCESS, Site, day
+from bench.sites import DBT, DEPLOYED, HISTORY_DAYS, OURS, PLAIN, SQL, STOCK, STOCK_IN_PROCESS, Site, day
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PARTITION = "one partition, launch to end"
 FURTHER = "a further partition, live process"
+LAUNCHED = "one partition, launched where it is served"
 RANGE = "365 partitions in one run"
 COLD = "load, no manifest"
 WARM = "load, with a manifest"
 WARM_DEV = "load under dagster dev, with a manifest"
+SERVERS = "the servers, with a run at a time"
 LIVE = "the live process, start to exit"
-ROWS = (PARTITION, FURTHER, RANGE, COLD, WARM, WARM_DEV)
+ROWS = (PARTITION, LAUNCHED, FURTHER, RANGE, COLD, WARM, WARM_DEV)
 
 RANGE_DAYS = 365
+_TRIES = 20
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Measurements:
         self._load(WARM, dev=False)
         self._load(WARM_DEV, dev=True)
         self._partitions()
+        self._launched()
         self._further_partitions()
         if range_rounds:
             self._ranges(range_rounds)
@@ -80,6 +84,27 @@ class Measurements:
                 self._run_of_dagster(PARTITION, way, "--partition", day(number))
             self._dbt_alone(PARTITION, number, number)
             self._sql_alone()
+
+    def _launched(self) -> None:
+        """Launch a partition into servers that run; the first ones of ours load the location."""
+        kinds = {STOCK: "dev", OURS: "dev", DEPLOYED: "deployed"}
+        with ExitStack() as stack:
+            children = {}
+            for way, kind in kinds.items():
+                self.progress(f"{LAUNCHED}: {way}, first")
+                site = self.sites[way]
+                children[way] = stack.enter_context(Child("bench.served", kind, site.module, env=site.env()))
+                children[way].ask()
+                for _ in range(_TRIES):
+                    if children[way].ask(day(HISTORY_DAYS))["forked"] or way == STOCK:
+                        break
+            for number in range(self.rounds):
+                for way in kinds:
+                    self.progress(f"{LAUNCHED}: {way}")
+                    answer = children[way].ask(day(HISTORY_DAYS + number))
+                    self._add(LAUNCHED, way, Sample(float(answer["seconds"])))
+        for way in kinds:
+            self._add(SERVERS, way, children[way].sample)
 
     def _further_partitions(self) -> None:
         ways = (STOCK, OURS, PLAIN)

@@ -18,13 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 STOCK, STOCK_IN_PROCESS, OURS, DBT, SQL, PLAIN = "stock", "stock, one process", "ours", "dbt", "sql", "dagster alone"
+DEPLOYED = "ours, deployed"
 HISTORY_DAYS = 30
 """How many days the tables have when the measurements begin."""
 
+# Runs that are launched begin at once: what a queue costs is how often it is looked at.
+_INSTANCE = """\
+telemetry: {enabled: false}
+run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
+"""
+_FORKS = "run_launcher: {module: headrace.forked_runs, class: ForkedRunLauncher}\n"
 _MODULES = {
     STOCK: "bench.stock_definitions",
     STOCK_IN_PROCESS: "bench.stock_definitions",
     OURS: "bench.our_definitions",
+    DEPLOYED: "bench.our_definitions",
     PLAIN: "bench.plain_definitions",
 }
 
@@ -114,7 +122,8 @@ def prepared_sites(folder: Path, lake: Path, models: int) -> Mapping[str, Site]:
     sites = {way: Site(way, folder / f"{number}", lake) for number, way in enumerate((*_MODULES, DBT, SQL))}
     for site in sites.values():
         (site.folder / "home").mkdir(parents=True)
-        (site.folder / "home" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        forks = _FORKS if site.way in (OURS, DEPLOYED) else ""
+        (site.folder / "home" / "dagster.yaml").write_text(f"{_INSTANCE}{forks}")
         if site.way != PLAIN:
             write_project(site.project, models=models)
     history = sites[DBT]
