@@ -56,13 +56,15 @@ class World:
     def __post_init__(self) -> None:
         self._cursor: Any = None
         self._sensor_cursor: str | None = None
+        self._finer_cursor: str | None = None
         self._run_keys: set[str] = set()
         self.load(self.project)
 
     def load(self, project: dg.Definitions) -> None:
         """Serve these definitions from now on, as a reload does; the cursors stay."""
         own = [each for each in project.assets or () if isinstance(each, dg.AssetsDefinition)]
-        self.sensor = next(each for each in project.sensors or () if each.name.endswith("__reconcile"))
+        by_name = {each.name.rpartition("__")[2]: each for each in project.sensors or ()}
+        self.sensor, self.finer = by_name["reconcile"], by_name["finer"]
         sources = {each.key: each for each in project.assets or () if isinstance(each, dg.AssetSpec)}
         days = sources[ORDERS].partitions_def
         raw = [self._raw(ORDERS, days), self._raw(ITEMS, days), self._raw(NAMES, None)]
@@ -116,6 +118,19 @@ class World:
         result: Any = self.sensor(context)
         if result.cursor is not None:
             self._sensor_cursor = result.cursor
+        return self._ran(result)
+
+    def look_at_finer(self) -> Sequence[dg.RunRequest]:
+        """Let the sensor of finer partitions look once, run what it requests, and return it."""
+        context = dg.build_sensor_context(instance=self.instance, cursor=self._finer_cursor)
+        result: Any = self.finer(context)
+        if isinstance(result, dg.SkipReason):
+            return []
+        if result.cursor is not None:
+            self._finer_cursor = result.cursor
+        return self._ran(result)
+
+    def _ran(self, result: Any) -> Sequence[dg.RunRequest]:
         requests = [each for each in result.run_requests or () if each.run_key not in self._run_keys]
         for request in requests:
             self._run_keys.add(request.run_key)
@@ -127,7 +142,7 @@ class World:
     def rest(self, rounds: int = 60) -> None:
         """Tick and look until nothing happens any more, and nothing waits for another try."""
         for _ in range(rounds):
-            happened = [*self.tick(), *self.look()]
+            happened = [*self.tick(), *self.look_at_finer(), *self.look()]
             if not happened and self._sensor_cursor == "{}":
                 return
         raise AssertionError(f"no rest after {rounds} rounds: the sensor still sees {self._sensor_cursor}")

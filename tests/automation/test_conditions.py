@@ -47,6 +47,7 @@ def test_all_is_built_from_nothing_by_itself_once(world: World) -> None:
     assert named(world) == sorted(
         [
             *(f"{name}[{day}]" for name in ("orders", "lines", "trailing") for day in world.days),
+            *(f"halves[{day}T{hour}:00]" for day in world.days for hour in ("00", "12")),
             *(f"line_months[{month}]" for month in months.get_partition_keys()),
             *("customers", "summary", "kinds"),
         ]
@@ -62,14 +63,51 @@ def test_a_late_day_is_that_day_and_its_lookback_follower_and_then_each_mart_onc
     expected = sorted(
         [
             *(f"orders[{late}]", f"lines[{late}]", f"trailing[{late}]", f"trailing[{after}]"),
+            *(f"halves[{late}T00:00]", f"halves[{late}T12:00]"),
             *(f"line_months[{late[:7]}-01]", "customers", "summary"),
         ]
     )
     for _ in range(7):
         loaded.tick()
+        loaded.look_at_finer()
     assert named(loaded, start) == expected, "the conditions need no healing"
     loaded.rest()
     assert named(loaded, start) == expected
+
+
+def test_the_halves_of_a_day_are_one_run_of_its_first_look_after_the_day(loaded: World) -> None:
+    assert loaded.specs[dg.AssetKey("halves")].automation_condition is None
+    assert loaded.look_at_finer() == []
+    day = loaded.days[1]
+    loaded.materialize(ORDERS, partition=day)
+    assert loaded.look_at_finer() == [], "the day itself has not followed"
+    while f"orders[{day}]" not in map(str, loaded.tick()):
+        pass
+    (request,) = loaded.look_at_finer()
+    assert list(request.asset_selection or ()) == [dg.AssetKey("halves")]
+    assert sorted(request.tags.values()) == [f"{day}T00:00", f"{day}T12:00"]
+    assert loaded.look_at_finer() == []
+
+
+def test_the_halves_wait_for_a_check_of_the_day(loaded: World) -> None:
+    loaded.bad_checks.add(dg.AssetCheckKey(dg.AssetKey("orders"), "not_null_orders_id"))
+    loaded.materialize(dg.AssetKey("orders"), partition=loaded.days[1])
+    assert loaded.look_at_finer() == []
+    loaded.bad_checks.clear()
+    loaded.materialize(dg.AssetKey("orders"), partition=loaded.days[1])
+    assert len(loaded.look_at_finer()) == 1
+
+
+def test_halves_that_failed_are_left_to_the_sensor_that_heals(loaded: World) -> None:
+    loaded.failing[dg.AssetKey("halves")] = 1
+    loaded.materialize(dg.AssetKey("orders"), partition=loaded.days[1])
+    assert len(loaded.look_at_finer()) == 1
+    start = len(loaded.builds)
+    assert [loaded.look_at_finer() for _ in range(3)] == [[], [], []]
+    loaded.rest()
+    assert [name for name in named(loaded, start) if name.startswith("halves")] == [
+        f"halves[{loaded.days[1]}T{hour}:00]" for hour in ("00", "12")
+    ]
 
 
 def test_dagsters_own_eager_would_ignore_a_late_day(loaded: World) -> None:
@@ -91,9 +129,12 @@ def test_a_mart_does_not_wait_for_a_day_that_never_comes(loaded: World) -> None:
     """One day has orders and no items: the mart is built from what is there, and the day's lines wait."""
     start = len(loaded.builds)
     loaded.materialize(ORDERS, partition=loaded.days[-1])
-    expected = sorted([f"orders[{loaded.days[-1]}]", f"trailing[{loaded.days[-1]}]", "customers", "summary"])
+    day = loaded.days[-1]
+    halves = [f"halves[{day}T{hour}:00]" for hour in ("00", "12")]
+    expected = sorted([f"orders[{day}]", f"trailing[{day}]", *halves, "customers", "summary"])
     for _ in range(7):
         loaded.tick()
+        loaded.look_at_finer()
     assert named(loaded, start) == expected, "the conditions need no healing"
     loaded.rest()
     assert named(loaded, start) == expected

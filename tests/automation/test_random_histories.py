@@ -34,6 +34,7 @@ events = st.one_of(
     st.tuples(st.just("fail test"), st.integers(0, 1), st.just(0)),
     st.tuples(st.just("tick"), st.just(0), st.just(0)),
     st.tuples(st.just("look"), st.just(0), st.just(0)),
+    st.tuples(st.just("look at finer"), st.just(0), st.just(0)),
     st.tuples(st.just("reload"), st.integers(0, 1), st.just(0)),
 )
 
@@ -55,6 +56,7 @@ def reads(world: World, build: Build) -> Sequence[Build]:
         "lines": [*of("orders", day), *of("raw/items", day), *of("kinds")],
         "line_counts": of("lines", day),
         "trailing": of("raw/orders", *[each for each in days if day and each < day][-1:], day),
+        "halves": of("orders", day and day[:10]),
         "line_months": of("lines", *[each for each in days if day and each[:7] == day[:7]]),
         "customers": [*of("raw/names"), *of("orders", *days), *of("lines", *days), *changed],
         "summary": [*of("customers"), *of("line_months", *months.get_partition_keys()), *of("trailing", *days)],
@@ -114,6 +116,8 @@ class History:
                 self.world.load(self.others[first])
             case "tick":
                 self.world.tick()
+            case "look at finer":
+                self.world.look_at_finer()
             case _:
                 self.world.look()
 

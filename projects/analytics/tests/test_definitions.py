@@ -82,5 +82,6 @@ def test_models_follow_what_they_read_and_failures_are_told(definitions: dg.Defi
         "alert_check_failures",
         "alert_run_failures",
         "dbt_analytics__automation",
+        "dbt_analytics__finer",
         "dbt_analytics__reconcile",
     }

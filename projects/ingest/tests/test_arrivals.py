@@ -155,7 +155,7 @@ def test_what_is_there_is_loaded_once_in_a_run_over_the_range(ingest: Ingest) ->
 
 def test_it_runs_without_a_hand() -> None:
     assert new_exports.default_status is dg.DefaultSensorStatus.RUNNING
-    assert new_exports.minimum_interval_seconds == 5
+    assert new_exports.minimum_interval_seconds == 3
 
 
 @pytest.mark.usefixtures("settled")

@@ -119,7 +119,8 @@ def test_a_models_own_config_wins_over_the_option_and_a_wrong_one_names_its_file
     }
     assert labels["totals"] is None
     assert labels["events_daily"] == "cron '0 6 * * *' Europe/Berlin"
-    assert sorted(sensor.name for sensor in defs.sensors or ()) == ["dbt_minimal__automation", "dbt_minimal__reconcile"]
+    names = ["dbt_minimal__automation", "dbt_minimal__finer", "dbt_minimal__reconcile"]
+    assert sorted(sensor.name for sensor in defs.sensors or ()) == names
 
     model.write_text("{{ config(meta={'dagster': {'automation': 'sometimes'}}) }}\n" + text)
     with pytest.raises(DbtConfigError, match=r"totals\.sql.*meta\.dagster\.automation.*'sometimes' is none of"):

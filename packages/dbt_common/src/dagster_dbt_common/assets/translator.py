@@ -165,6 +165,8 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> AutomationCondition[AssetKey] | None:
         """Return the condition that `meta.dagster.automation` of the node or the project's default says.
 
+        An asset whose partitions are finer than those of what it reads has none: see `finer_sensor`.
+
         Raises:
             DbtConfigError: it says something else than `eager`, `none`, or `cron` with a schedule.
         """
@@ -175,6 +177,8 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         if automation is None:
             is_model = dbt_resource_props["resource_type"] == "model"
             return self._automation if is_model and isinstance(self._automation, AutomationCondition) else None
+        if self._automations.is_finer(unique_id):
+            return None
         upstreams = self._automations.upstreams(unique_id)
         if dbt_resource_props["resource_type"] == "seed" or self._plan.lineage.is_view(unique_id):
             return view_condition(automation, upstreams, tested=unique_id in self._plan.tested)

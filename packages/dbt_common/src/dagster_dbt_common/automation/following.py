@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dagster import AssetKey
 
+    from dagster_dbt_common.partitions.config import PartitionConfig
     from dagster_dbt_common.partitions.groups import PartitionPlan
 
 _MOST_WAITED_FOR = 40
@@ -69,6 +70,15 @@ class ProjectAutomation:
             ],
         )
 
+    def is_finer(self, unique_id: str) -> bool:
+        """Return whether a partition of an upstream is several of an asset's own, which then has no condition."""
+        configs = self._plan.configs
+        own = configs.get(unique_id)
+        if own is None or self._all[unique_id] in (None, Automation("none")):
+            return False
+        others = [configs[above] for above in self._plan.lineage.stored(unique_id) if above in configs]
+        return any(_period(own) < _period(other) for other in others if other.grain != own.grain)
+
     def followers(self) -> Sequence[Follower]:
         """Return the assets that follow their upstreams by themselves, each after what it is made from."""
         lineage, plan = self._plan.lineage, self._plan
@@ -88,6 +98,7 @@ class ProjectAutomation:
                     last_only=meta.get("partitioned_upstreams") == "last",
                     only_missing=lineage.is_view(unique_id) and unique_id not in plan.tested,
                     schedule=(automation.cron, automation.timezone) if automation.kind == "cron" else None,
+                    is_finer=self.is_finer(unique_id),
                 )
             )
         return found
@@ -115,3 +126,10 @@ class ProjectAutomation:
             except ValueError as error:
                 raise config_error(props, "meta.dagster.automation", str(error)) from None
         return found
+
+
+def _period(config: PartitionConfig) -> float:
+    """Return how long the first partition is, in seconds."""
+    definition = config.definition()
+    window = definition.get_next_partition_window(definition.start, respect_bounds=False)
+    return window.end.timestamp() - window.start.timestamp() if window else 0.0

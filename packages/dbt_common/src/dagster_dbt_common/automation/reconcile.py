@@ -85,6 +85,7 @@ class Follower:
         last_only: whether, without partitions itself, it reads only the last partition of its upstreams.
         schedule: the cron and time zone at whose ticks it follows; None for at once.
         only_missing: whether it is behind only where it is missing, as a view without tests is.
+        is_finer: whether a partition of an upstream is several of its own.
     """
 
     asset: Stored
@@ -94,6 +95,7 @@ class Follower:
     last_only: bool = False
     schedule: tuple[str, str] | None = None
     only_missing: bool = False
+    is_finer: bool = False
 
     def reads(self, partition: Partition, upstream: Stored, calendars: Calendars) -> Sequence[Partition]:
         """Return the upstream partitions that a partition reads, of those that exist by now."""

@@ -55,6 +55,7 @@ _LONGEST_SCHEDULE = timedelta(days=366)
 _ASSET_JOB = "__ASSET_JOB"
 # https://docs.dagster.io/guides/build/partitions-and-backfills/backfilling-data: a run over a range of partitions
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_NOTHING = Behind({}, frozenset())
 _FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 _UNFINISHED = [status for status in DagsterRunStatus if status not in _FINISHED]
 
@@ -121,6 +122,64 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
         return SensorResult(run_requests=requests, cursor=cursor)
 
     return reconcile
+
+
+def finer_sensor(name: str, followers: Sequence[Follower], interval_seconds: int) -> SensorDefinition:
+    """Return the sensor that requests the assets whose partitions are finer than those of what they read.
+
+    An updated day is 24 hours of such an asset. Conditions would request these as a backfill, at which Dagster's daemon
+    looks each 30 seconds; here they are one run over their range. It looks at the newest materialization of what is
+    read, and at more only where that is another one than at the last look. As the sensor that heals it waits for what
+    is under way, for an upstream that is behind, for blocking checks and for a tick of the asset's schedule; what it
+    has requested once is that sensor's.
+
+    Args:
+        name: the sensor's name.
+        followers: all assets that follow, each after what it is made from.
+        interval_seconds: how often it looks.
+    """
+    by_key = {follower.asset.key: follower for follower in followers}
+    finer = [follower for follower in followers if follower.is_finer]
+    read = {each.key for follower in finer for each in follower.upstreams}
+    # Whether what they read is behind itself depends on what that reads.
+    above = set(read)
+    while more := {each.key for key in above if key in by_key for each in by_key[key].upstreams} - above:
+        above |= more
+    bearing = [follower for follower in followers if follower in finer or follower.asset.key in above]
+    calendars, histories = Calendars(), Histories()
+
+    @sensor(
+        name=name,
+        asset_selection=AssetSelection.assets(*(follower.asset.key for follower in finer)),
+        minimum_interval_seconds=interval_seconds,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Requests the partitions that are finer than those of what they read, a range in one run.",
+    )
+    def finer_partitions(context: SensorEvaluationContext) -> SensorResult | SkipReason:
+        records = [
+            record.asset_entry.last_materialization_record for record in context.instance.get_asset_records([*read])
+        ]
+        newest = str(max((record.storage_id for record in records if record), default=0))
+        if context.cursor == newest:
+            return SkipReason("nothing that is read was updated")
+        gates = _Gates(context.instance, now=datetime.now(UTC))
+        ready = [follower for follower in finer if gates.open(follower)]
+        behind: Mapping[AssetKey, Behind] = {}
+        if ready:
+            calendars.refresh()
+            behind = all_behind(bearing, histories.read(context.instance, bearing), calendars)
+        due = [each for each in ready if each.asset.key in behind and behind[each.asset.key].partitions]
+        waits = [each for each in finer if each not in ready or (behind.get(each.asset.key) or _NOTHING).blocked]
+        sights = {each.asset.key: _Sight(behind[each.asset.key].mark, 0) for each in due}
+        requests = list(_requests(name, due, behind, sights, calendars))
+        # What waits is looked at again, and a request that is made again has the same run key.
+        cursor = context.cursor if waits else newest
+        if not requests:
+            reason = f"waits: {', '.join(each.asset.key.to_user_string() for each in waits)}" if waits else "up to date"
+            return SensorResult(skip_reason=SkipReason(reason), cursor=cursor)
+        return SensorResult(run_requests=requests, cursor=cursor)
+
+    return finer_partitions
 
 
 class Histories:
