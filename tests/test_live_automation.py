@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.conftest import OpenShop
 
 pytestmark = [
-    pytest.mark.slow("waits for ticks of Dagster's daemon: a day takes a minute to arrive"),
+    pytest.mark.slow("waits for ticks of Dagster's daemon: a day takes half a minute to arrive"),
     pytest.mark.timeout(900),
 ]
 
