@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.generate import DAILY
-from bench.processes import Child, Sample, run
+from bench.processes import Child, ChildFailedError, Sample, run
 from bench.sites import DBT, DEPLOYED, HISTORY_DAYS, OURS, PLAIN, SQL, STOCK, STOCK_IN_PROCESS, Site, day
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ class Measurements:
                 for way in kinds:
                     self.progress(f"{LAUNCHED}: {way}")
                     answer = children[way].ask(day(HISTORY_DAYS + number))
+                    if answer["forked"] != (way != STOCK):
+                        raise ChildFailedError(
+                            f"{LAUNCHED}: {way}: the run was{'' if answer['forked'] else ' not'} forked"
+                        )
                     self._add(LAUNCHED, way, Sample(float(answer["seconds"])))
         for way in kinds:
             self._add(SERVERS, way, children[way].sample)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 import yaml
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import DagsterInstance, DagsterRunStatus, serialize_value
 from dagster._core.instance.ref import InstanceRef
 
 from headrace.deployed import warm_location
@@ -123,6 +123,10 @@ class Server:
         return found.pid
 
 
+def nobody(pid: int) -> None:
+    raise AssertionError(pid)
+
+
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -177,8 +181,61 @@ def test_a_run_is_a_fork_that_takes_the_definitions_that_are_loaded(
         assert not (tmp_path / f"defined {pid}").exists()
         # Dagster's server is another fork, and takes a run whose definitions are found elsewhere.
         assert psutil.Process(server.dagsters()).ppid() == server.process.pid
-        assert not fork_at(server.forks, "{}", {}, lambda _: None)
+        assert not fork_at(server.forks, {"pointer": "elsewhere"}, nobody)
+        assert server.forks.stat().st_mode & 0o077 == 0
     assert not server.forks.exists()
+
+
+def test_a_run_whose_launcher_does_not_take_it_never_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the history cannot be written: Dagster then fails the launch, and nothing may run behind its back."""
+    found = []
+
+    def refuses(pid: int) -> None:
+        found.append(pid)
+        raise ConnectionError("no database")
+
+    with serving(tmp_path, monkeypatch) as server:
+        with server.launching():
+            server.told()
+        (tmp_path / "told").unlink()
+        with DagsterInstance.from_ref(InstanceRef.from_dir(str(tmp_path))) as instance:
+            run = instance.get_runs(limit=1)[0]
+            origin = run.job_code_origin
+            assert origin is not None
+            wanted = {
+                "pointer": serialize_value(origin.repository_origin.code_pointer),  # type: ignore[arg-type]
+                "run_id": run.run_id,
+                "job": origin.job_name,
+                "origin": serialize_value(origin.repository_origin),
+                "instance": serialize_value(instance.get_ref()),
+            }
+        with pytest.raises(ConnectionError, match="no database"):
+            fork_at(server.forks, wanted, refuses)
+        (pid,) = found
+        wait_until(lambda: is_dead(pid))
+        assert not (tmp_path / "told").exists()
+
+
+@pytest.mark.parametrize(
+    ("starts", "why"),
+    [
+        (
+            "from threading import Thread\nThread(target=time.sleep, args=(99,), daemon=True, name='beats').start()\n",
+            "have started threads, so its runs are not forked: beats",
+        ),
+        ("import socket\nheld = socket.socketpair()\n", "have opened 2 connections, so its runs are not forked"),
+    ],
+    ids=["a thread", "a connection"],
+)
+def test_what_no_two_processes_can_share_is_served_and_not_forked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts: str, why: str
+) -> None:
+    with serving(tmp_path, monkeypatch, LOCATION + starts) as server:
+        with server.launching():
+            pid, parent, _ = server.told()
+        assert server.status() is DagsterRunStatus.SUCCESS
+        assert (parent, (tmp_path / f"defined {pid}").exists()) == (server.process.pid, True)
+    assert why in (tmp_path / "server.log").read_text()
 
 
 def test_it_ends_when_its_runs_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,5 +298,5 @@ def test_a_release_of_another_dagster_is_served_by_dagsters_server(
 def test_nobody_forks_where_nobody_listens(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as bound:
         bound.bind(str(tmp_path / "runs"))
-        assert not fork_at(tmp_path / "runs", "{}", {}, lambda _: None)
-    assert not fork_at(tmp_path / "none", "{}", {}, lambda _: None)
+        assert not fork_at(tmp_path / "runs", {}, nobody)
+    assert not fork_at(tmp_path / "none", {}, nobody)

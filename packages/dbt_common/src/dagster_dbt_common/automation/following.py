@@ -71,12 +71,17 @@ class ProjectAutomation:
         )
 
     def is_finer(self, unique_id: str) -> bool:
-        """Return whether a partition of an upstream is several of an asset's own, which then has no condition."""
-        configs = self._plan.configs
-        own = configs.get(unique_id)
+        """Return whether a partition of an upstream is several of an asset's own, which then has no condition.
+
+        A source whose partitions the project does not say may have some, whose updates only conditions see.
+        """
+        configs, nodes = self._plan.configs, self._plan.manifest["nodes"]
+        own, stored = configs.get(unique_id), self._plan.lineage.stored(unique_id)
         if own is None or self._all[unique_id] in (None, Automation("none")):
             return False
-        others = [configs[above] for above in self._plan.lineage.stored(unique_id) if above in configs]
+        if any(above not in nodes and above not in configs for above in stored):
+            return False
+        others = [configs[above] for above in stored if above in configs]
         return any(_period(own) < _period(other) for other in others if other.grain != own.grain)
 
     def followers(self) -> Sequence[Follower]:

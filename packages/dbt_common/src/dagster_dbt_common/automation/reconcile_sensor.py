@@ -55,6 +55,7 @@ _LONGEST_SCHEDULE = timedelta(days=366)
 _ASSET_JOB = "__ASSET_JOB"
 # https://docs.dagster.io/guides/build/partitions-and-backfills/backfilling-data: a run over a range of partitions
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+_LOOKS_THAT_WAIT = 12
 _NOTHING = Behind({}, frozenset())
 _FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 _UNFINISHED = [status for status in DagsterRunStatus if status not in _FINISHED]
@@ -131,7 +132,7 @@ def finer_sensor(name: str, followers: Sequence[Follower], interval_seconds: int
     looks each 30 seconds; here they are one run over their range. It looks at the newest materialization of what is
     read, and at more only where that is another one than at the last look. As the sensor that heals it waits for what
     is under way, for an upstream that is behind, for blocking checks and for a tick of the asset's schedule; what it
-    has requested once is that sensor's.
+    has requested once, and what waits for longer than a minute, is that sensor's.
 
     Args:
         name: the sensor's name.
@@ -160,7 +161,8 @@ def finer_sensor(name: str, followers: Sequence[Follower], interval_seconds: int
             record.asset_entry.last_materialization_record for record in context.instance.get_asset_records([*read])
         ]
         newest = str(max((record.storage_id for record in records if record), default=0))
-        if context.cursor == newest:
+        seen, _, looks = (context.cursor or "").partition("+")
+        if seen == newest and not looks:
             return SkipReason("nothing that is read was updated")
         gates = _Gates(context.instance, now=datetime.now(UTC))
         ready = [follower for follower in finer if gates.open(follower)]
@@ -172,8 +174,9 @@ def finer_sensor(name: str, followers: Sequence[Follower], interval_seconds: int
         waits = [each for each in finer if each not in ready or (behind.get(each.asset.key) or _NOTHING).blocked]
         sights = {each.asset.key: _Sight(behind[each.asset.key].mark, 0) for each in due}
         requests = list(_requests(name, due, behind, sights, calendars))
-        # What waits is looked at again, and a request that is made again has the same run key.
-        cursor = context.cursor if waits else newest
+        # What waits is looked at again, a minute long; a request that is made again has the same run key.
+        looked = int(looks or 0) + 1 if seen == newest else 1
+        cursor = f"{newest}+{looked}" if waits and looked < _LOOKS_THAT_WAIT else newest
         if not requests:
             reason = f"waits: {', '.join(each.asset.key.to_user_string() for each in waits)}" if waits else "up to date"
             return SensorResult(skip_reason=SkipReason(reason), cursor=cursor)

@@ -90,24 +90,30 @@ class ForkedRunLauncher(LocalRunLauncher):
         if not isinstance(served, GrpcServerCodeLocation):
             return False
         repository, instance = origin.repository_origin, serialize_value(self._instance.get_ref())
-        loaded = serialize_value(repository)
-        wanted = {"run_id": run.run_id, "origin": loaded, "job": origin.job_name, "instance": instance}
+        wanted = {
+            "pointer": serialize_value(repository.code_pointer),  # type: ignore[arg-type] # each of Dagster's can be
+            "run_id": run.run_id,
+            "job": origin.job_name,
+            "origin": serialize_value(repository),
+            "instance": instance,
+        }
 
         def say(pid: int) -> None:
             self._say_forked(run, pid)
 
-        server = CodeServer.at(served.client.socket)
-        if server is None:
+        try:
+            server = CodeServer.at(served.client.socket)
+            forks = server.forks_at() if server else None
+            is_of_dev = server is not None and server.ends_with_its_clients()
+        except OSError:  # it has ended, which Dagster's own launch says
             return False
-        forks = server.forks_at()
         if forks:
-            pointer = serialize_value(repository.code_pointer)  # type: ignore[arg-type] # each of Dagster's can be
-            return fork_at(forks, pointer, wanted, say)
-        if not server.ends_with_its_clients():
+            return fork_at(forks, wanted, say)
+        if server is None or not is_of_dev:
             return False
         # Of this moment: what the launching process knows of it may be from before a reload.
         server_id = served.client.get_server_id()
-        location = Location(name, server, server_id, repository.executable_path, loaded, instance)
+        location = Location(name, server, server_id, repository.executable_path, wanted["origin"], instance)
         return self._warm.fork(location, wanted, say)
 
     def _say_forked(self, run: DagsterRun, pid: int) -> None:

@@ -31,12 +31,13 @@ import select
 import signal
 import socket
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if __name__ == "__main__" and sys.path[0] == str(Path(__file__).parent):
     # The folder of a script stands first, and its modules would hide the location's.
@@ -44,11 +45,17 @@ if __name__ == "__main__" and sys.path[0] == str(Path(__file__).parent):
     # What is loaded stays: the collector would walk it again and again, a fifth of the time.
     gc.disable()
 
+
+def _become_dagsters(arguments: list[str]) -> NoReturn:
+    """Replace this process by Dagster's own code server, which forks nothing."""
+    os.execv(sys.executable, [sys.executable, "-m", "dagster", "api", "grpc", *arguments])  # noqa: S606
+
+
 SERVE = "--serve"
 """Of the command line of a deployed code server that forks its runs; the socket is behind it."""
 
 try:
-    from dagster import DagsterInstance
+    from dagster import DagsterInstance, DagsterRunStatus
     from dagster._cli.api import grpc_command
     from dagster._core.code_pointer import CodePointer
     from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
@@ -68,21 +75,27 @@ try:
 except ImportError:
     if __name__ != "__main__" or sys.argv[1] != SERVE:
         raise
-    # Of a release with another Dagster: its own server, which forks nothing.
-    os.execv(sys.executable, [sys.executable, "-m", "dagster", "api", "grpc", *sys.argv[3:]])  # noqa: S606
+    # Of a release with another Dagster.
+    _become_dagsters(sys.argv[3:])
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from multiprocessing.process import BaseProcess
     from types import ModuleType
 
 READY = b"ready"
 """What the process says when the location is loaded."""
 
-FORK = b"fork"
-"""What the launcher says with a pipe; at a server's socket with the run's code pointer after it, as JSON."""
+FORK = b"fork 1 "
+"""What the launcher says with a pipe, with what there is to know of the run after it, as JSON.
+
+`pointer` is its code pointer, as JSON, and `run_id`, `job`, `origin` and `instance` are what begins it. The number is
+another one where that changes: launcher and server may be of different releases.
+"""
 
 _LOOK_SECONDS = 5.0
+_LAST_LOOK_SECONDS = 0.5
+_STANDARD_ERROR = 2
 _MESSAGE_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
 
@@ -99,18 +112,23 @@ def keep(control: socket.socket) -> None:
         os.environ.update(loader.get_secrets_for_environment(wanted["location"]) if loader else {})
     loaded = _Loaded.of(deserialize_value(wanted["origin"], RepositoryPythonOrigin).code_pointer)
     trace.stop()
-    loaded.warm_up()
+    loaded.warm_up([control.fileno()])
     # The environment is this process's own, and what it loads may add to it.
     read = {**json.loads(trace.to_json()), "around": load_trace.around()}
+    if changed := load_trace.difference(read):
+        # Made anew for each load, or asked of somebody: nobody can tell whether it still holds.
+        raise _NotKept(f"{wanted['location']} is not kept loaded: it has read {changed}")
     control.send(READY)
     _say(f"{wanted['location']} is loaded: its runs are forks of process {os.getpid()}")
+    # Elsewhere than at a terminal, whose Ctrl-C ends the runs as those that code servers start.
+    runs = _Runs(loaded, lead=not _has_terminal(), files=[control.fileno()], reports=True)
     idle = 0.0
     while idle < wanted["keep_seconds"]:
-        multiprocessing.active_children()  # takes the exit codes of those that have ended
-        if not select.select([control], [], [], _LOOK_SECONDS)[0]:
-            idle += _LOOK_SECONDS
+        runs.look()
+        if control not in select.select([control, *runs.sentinels], [], [], _LOOK_SECONDS)[0]:
+            idle = 0.0 if runs.sentinels else idle + _LOOK_SECONDS
             continue
-        message, handed, *_ = socket.recv_fds(control, len(FORK), 1)
+        message, handed, *_ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
         if not message:
             return
         changed = load_trace.difference(read)
@@ -118,69 +136,125 @@ def keep(control: socket.socket) -> None:
             _say(f"{wanted['location']} is loaded again: {changed} is not as it was")
             return
         idle = 0.0
-        with Connection(handed[0]) as launcher:
-            # Elsewhere than at a terminal, whose Ctrl-C ends the runs as those that code servers start.
-            _fork(_run, loaded, launcher, not _has_terminal(), [control.fileno()])
+        runs.fork(message, handed)
 
 
 def serve(path: Path, arguments: list[str]) -> int:
     """Serve a location, and fork its runs; return the exit code of Dagster's code server, which is another fork.
 
-    A location that does not load is left to that server, which says why.
+    What cannot be forked, or does not load, is left to that server alone, in place of this process.
     """
+    try:
+        loaded = _Loaded.of_module(arguments[arguments.index("--module-name") + 1])
+        loaded.warm_up()
+    except Exception as error:
+        _say(f"the runs are not forked: {error}")
+        _become_dagsters(arguments)
     woken, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakes)
     ends: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ends.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    loaded = None
-    with suppress(Exception):
-        loaded = _Loaded.of_module(arguments[arguments.index("--module-name") + 1])
-        loaded.warm_up()
     server = _fork(_serve, arguments, os.getpid())
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        if loaded:
-            listener.bind(str(path))
-            listener.listen()
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen()
+        # The runs are of this process's group, which the supervisor kills when they do not end in time.
+        runs = _Runs(loaded, lead=False, files=[woken, wakes, listener.fileno()], reports=False)
         while not ends and server.is_alive():
-            # Woken by a SIGTERM, and by the end of a fork where that closes its sentinel.
-            ready = select.select([woken, server.sentinel, *([listener] if loaded else [])], [], [], _LOOK_SECONDS)[0]
-            if listener in ready and loaded:
-                _fork_for(listener, loaded)
+            runs.look()
+            if listener in select.select([woken, listener, server.sentinel, *runs.sentinels], [], [], _LOOK_SECONDS)[0]:
+                runs.accept(listener)
     path.unlink(missing_ok=True)
     server.terminate()
-    # At the end of Dagster's the runs go on, in a group that the supervisor ends with this process.
-    for process in multiprocessing.active_children() if ends else [server]:
-        process.join()
+    # Where it has died, whoever keeps this process starts it again, and the runs go on.
+    while ends and (server.is_alive() or runs.sentinels):
+        runs.look()
+        select.select([server.sentinel] if server.is_alive() else [], [], [], _LAST_LOOK_SECONDS)
+    server.join()
     return server.exitcode or 0
 
 
-def _fork_for(listener: socket.socket, loaded: _Loaded) -> None:
-    """Fork a run of the definitions that are loaded for whoever connects; other ones are the code server's."""
-    accepted, _ = listener.accept()
-    with accepted:
-        accepted.settimeout(_LOOK_SECONDS)
+class _Runs:
+    """The runs that are forks of this process.
+
+    Args:
+        loaded: the location.
+        lead: whether each is a session of its own.
+        files: what this process has open, and a run should not.
+        reports: whether to report a run whose process ends before it; elsewhere Dagster's monitoring finds it.
+    """
+
+    def __init__(self, loaded: _Loaded, *, lead: bool, files: Sequence[int], reports: bool) -> None:
+        self._loaded = loaded
+        self._lead = lead
+        self._reports = reports
+        self._files = files
+        self._going: dict[BaseProcess, Mapping[str, str]] = {}
+
+    @property
+    def sentinels(self) -> Sequence[int]:
+        """Return what is ready to be read when a run ends."""
+        return [process.sentinel for process in self._going]
+
+    def accept(self, listener: socket.socket) -> None:
+        """Fork a run of the definitions that are loaded for whoever connects; other ones are the code server's."""
         with suppress(OSError):
-            message, handed, *_ = socket.recv_fds(accepted, _MESSAGE_BYTES, 1)
-            if handed:
-                with Connection(handed[0]) as launcher:
-                    if message == FORK + serialize_value(loaded.pointer).encode():  # type: ignore[arg-type]
-                        _fork(_run, loaded, launcher, False, [listener.fileno(), accepted.fileno()])
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.settimeout(_LOOK_SECONDS)
+                message, handed, *_ = socket.recv_fds(accepted, _MESSAGE_BYTES, 1)
+                self.fork(message, handed, accepted.fileno())
+
+    def fork(self, message: bytes, handed: Sequence[int], *files: int) -> None:
+        """Fork the run of a launcher's message; the pipe to it is handed with that."""
+        if not handed:
+            return
+        with Connection(handed[0]) as launcher:
+            if message.startswith(FORK):
+                run = json.loads(message.removeprefix(FORK))
+                if run.pop("pointer") == serialize_value(self._loaded.pointer):  # type: ignore[arg-type]
+                    process = _fork(_run, self._loaded, run, launcher, self._lead, [*self._files, *files])
+                    self._going[process] = run
+
+    def look(self) -> None:
+        """Take the exit codes of runs that have ended."""
+        for process in [process for process in self._going if not process.is_alive()]:
+            process.join()
+            run = self._going.pop(process)
+            if process.pid and process.exitcode and self._reports:
+                if self._lead:
+                    with suppress(ProcessLookupError):  # what it started is of its group
+                        os.killpg(process.pid, signal.SIGKILL)
+                # Not here: a connection would be shared by all that is forked later.
+                _fork(_report_end, run, process.pid, process.exitcode, self._files)
 
 
 def _fork(target: Callable[..., None], *arguments: object) -> BaseProcess:
-    # The standard library's, which flushes and joins at its end. No thread of Python's runs here.
-    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
-    process.start()
+    # The standard library's, which flushes and joins at its end. No thread of Python's runs here. A SIGTERM that comes
+    # now is answered when each of the two knows how.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        process = multiprocessing.get_context("fork").Process(target=_as_itself, args=(target, arguments))
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     return process
+
+
+def _as_itself(target: Callable[..., None], arguments: Sequence[object]) -> None:
+    """Answer signals as a program does that was just started, and then call the target of a fork."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    target(*arguments)
 
 
 def _serve(arguments: list[str], parent: int) -> None:
     """Become Dagster's code server, which ends with its parent also where that is killed."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() == parent:
@@ -202,6 +276,10 @@ def _beside(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class _NotKept(Exception):  # noqa: N818 - no error of anybody
+    """A location loads, and cannot be forked."""
 
 
 @dataclass(frozen=True)
@@ -246,13 +324,27 @@ class _Loaded:
         resources = (getattr(target, "resources", None) or {}).values()
         return cls(pointer, pointer if has_state else _loaded(pointer, target), resources)
 
-    def warm_up(self) -> None:
-        """Do what each run would do first, and get ready to be forked."""
+    def warm_up(self, own: Sequence[int] = ()) -> None:
+        """Do what each run would do first, and get ready to be forked.
+
+        Args:
+            own: the sockets of this process's own.
+
+        Raises:
+            _NotKept: a thread runs, which a fork would lack, and perhaps wait for a lock that it holds; or a
+                connection is open, which all forks would share.
+        """
         for resource in self.resources:
             warm_up = getattr(resource, "warm_up", None)
             if callable(warm_up):
                 with suppress(Exception):  # the run that needs the resource tells
                     warm_up()
+        if threading.active_count() > 1:
+            names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
+            raise _NotKept(f"its definitions have started threads, so its runs are not forked: {names}")
+        connections = [name for name in _sockets() if int(name) not in own]
+        if connections:
+            raise _NotKept(f"its definitions have opened {len(connections)} connections, so its runs are not forked")
         # Else the first collection of each fork would write to, and so copy, all that it shares with this process.
         gc.collect()
         gc.freeze()
@@ -273,29 +365,27 @@ def _loaded(pointer: CodePointer, target: object) -> CodePointer:
     return loaded
 
 
-def _run(loaded: _Loaded, launcher: Connection, leads: bool, files: Sequence[int]) -> None:
-    """Execute a run in this process, a fork, once the launcher knows its number; without that it was never there.
-
-    Args:
-        loaded: the location.
-        launcher: the pipe to the launcher.
-        leads: whether to be a session of its own.
-        files: what the process that was forked has open, and a run should not.
-    """
+def _run(loaded: _Loaded, run: Mapping[str, str], launcher: Connection, lead: bool, files: Sequence[int]) -> None:
+    """Execute a run in this process, a fork, once the launcher knows its number; without that it was never there."""
     for file in files:
         os.close(file)
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if leads:
+    if lead:
         os.setsid()
-    launcher.send(os.getpid())
     try:
-        wanted = launcher.recv()
-    except EOFError:
+        launcher.send_bytes(str(os.getpid()).encode())
+        launcher.recv_bytes()
+    except (EOFError, OSError):
         return
     launcher.close()
-    _execute(loaded, **wanted)
+    _execute(loaded, **run)
+
+
+def _sockets() -> Iterator[str]:
+    """Yield the descriptors of the sockets that this process has open, but for its input and output."""
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if int(file.name) > _STANDARD_ERROR and file.readlink().name.startswith("socket:"):
+                yield file.name
 
 
 def _has_terminal() -> bool:
@@ -317,16 +407,37 @@ def _execute(loaded: _Loaded, run_id: str, origin: str, job: str, instance: str)
         container_context=of.container_context,
     )
     with capture_interrupts(), DagsterInstance.from_ref(deserialize_value(instance, InstanceRef)) as opened:
-        run = opened.get_run_by_id(run_id)
-        if run is None:
+        execution = opened.get_run_by_id(run_id)
+        if execution is None:
             raise LookupError(f"{run_id}: no such run")
         text, data = f"Started process for run (pid: {os.getpid()}).", EngineEventData.in_process(os.getpid())
-        opened.report_engine_event(text, run, data)
-        # What goes wrong is in the run's events before it is raised.
-        with suppress(Exception):
-            for _ in core_execute_run(repository.get_reconstructable_job(job), run, opened, inject_env_vars=False):
+        opened.report_engine_event(text, execution, data)
+        try:
+            of_run = repository.get_reconstructable_job(job)
+            for _ in core_execute_run(of_run, execution, opened, inject_env_vars=False):
                 pass
-        opened.report_engine_event(f"Process for run exited (pid: {os.getpid()}).", run)
+        except BaseException:
+            # It is in the run's events, as a rule; else whoever watches this process reports its end.
+            ended = opened.get_run_by_id(run_id)
+            if ended and not ended.is_finished:
+                raise
+        opened.report_engine_event(f"Process for run exited (pid: {os.getpid()}).", execution)
+
+
+def _report_end(run: Mapping[str, str], pid: int, code: int, files: Sequence[int]) -> None:
+    """Report that a run has failed whose process ended before it, as code servers do of those that they started."""
+    for file in files:
+        os.close(file)
+    with DagsterInstance.from_ref(deserialize_value(run["instance"], InstanceRef)) as opened:
+        found = opened.get_run_by_id(run["run_id"])
+        if found is None or found.is_finished:
+            return
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        text = f"The run's process, {pid}, {how} before the run had ended."
+        if found.status is DagsterRunStatus.CANCELING:
+            opened.report_run_canceled(found, message=text)
+        else:
+            opened.report_run_failed(found, message=text)
 
 
 if __name__ == "__main__":
@@ -336,6 +447,9 @@ if __name__ == "__main__":
             code = serve(Path(sys.argv[2]), sys.argv[3:])
         else:
             keep(socket.socket(fileno=int(sys.argv[1])))
+    except _NotKept as error:
+        _say(str(error))
+        code = 1
     except Exception:
         traceback.print_exc()
         code = 1

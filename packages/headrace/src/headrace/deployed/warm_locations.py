@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ _SCRIPT = Path(__file__).with_name("warm_location.py")
 _PROC = Path("/proc")
 _UCRED = struct.Struct("3i")  # pid, uid and gid: unix(7), SO_PEERCRED
 _ANSWER_SECONDS = 10.0
-_TRIES = 2
+_PAUSE_SECONDS = 60.0
 _INJECTS = "--inject-env-vars-from-instance"
 _HEARTBEAT = "--heartbeat"
 
@@ -128,7 +129,6 @@ class Location:
 class _WarmLocation:
     def __init__(self, location: Location, keep_seconds: float) -> None:
         self.location = location
-        self.has_forked = False
         self._is_ready = False
         server = location.server
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -163,51 +163,48 @@ class _WarmLocation:
         return self._is_ready
 
     def fork(self, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
-        def taken(pid: int) -> None:
-            self.has_forked = True
-            told(pid)
-
-        return _fork(self._control, FORK, run, taken)
+        return _fork(self._control, run, told)
 
     def end(self) -> None:
         """End the process; what it forked goes on."""
         self._control.close()
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ANSWER_SECONDS)
 
 
-def fork_at(path: Path, pointer: str, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
+def fork_at(path: Path, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
     """Fork a run from a deployed code server; return False where none does that, or has loaded something else.
 
     Args:
         path: the socket of the server's forks.
-        pointer: the run's code pointer, as JSON.
-        run: what `warm_location` is told of the run.
+        run: what `warm_location.FORK` says of the run.
         told: is called with the number of the run's process, before the run begins.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        control.settimeout(_ANSWER_SECONDS)
         try:
             control.connect(str(path))
         except OSError:
             return False
-        return _fork(control, FORK + pointer.encode(), run, told)
+        return _fork(control, run, told)
 
 
-def _fork(control: socket.socket, message: bytes, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
+def _fork(control: socket.socket, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
     ours, theirs = Pipe()
     with ours:
         try:
             with theirs:
-                socket.send_fds(control, [message], [theirs.fileno()])
+                socket.send_fds(control, [FORK + json.dumps(dict(run)).encode()], [theirs.fileno()])
             if not ours.poll(_ANSWER_SECONDS):
                 return False  # whoever answers later finds nobody, and ends
-            pid: int = ours.recv()
+            pid = int(ours.recv_bytes())
         except (EOFError, OSError):
             return False
         told(pid)
         # From here on it is that process's run, also where it was killed just now.
         with suppress(OSError):
-            ours.send(dict(run))
+            ours.send_bytes(b"begin")
         return True
 
 
@@ -223,8 +220,8 @@ class WarmLocations:
         self._keep_seconds = keep_seconds
         self._most = most
         self._warm: dict[str, _WarmLocation] = {}
-        # How often a location was loaded in vain.
-        self._in_vain: dict[str, tuple[Location, int]] = {}
+        # Which location could not be loaded, and until when it is not tried again.
+        self._in_vain: dict[str, tuple[Location, float]] = {}
         self._lock = threading.Lock()
 
     def fork(self, location: Location, run: Mapping[str, str], told: Callable[[int], None]) -> bool:
@@ -232,7 +229,7 @@ class WarmLocations:
 
         Args:
             location: the location.
-            run: what `warm_location` is told of the run.
+            run: what `warm_location.FORK` says of the run.
             told: is called with the number of the run's process, before the run begins.
         """
         with self._lock:
@@ -242,39 +239,26 @@ class WarmLocations:
                 self._warm.pop(location.name).end()
             elif warm and warm.is_ready:
                 if warm.fork(run, told):
-                    self._in_vain.pop(location.name, None)
                     return True
-                self._end(location.name)
+                self._warm.pop(location.name).end()  # edited since, or it hangs
             if self._is_wanted(location):
                 with suppress(OSError):  # the server has ended, or its interpreter is gone
                     self._warm[location.name] = _WarmLocation(location, self._keep_seconds)
             return False
 
     def _is_wanted(self, location: Location) -> bool:
-        """Return whether to load a location: there is room, and it stays as it was loaded.
-
-        Of some it does not: what they read is made anew each time. They are tried again when their server is another.
-        """
-        is_free = location.name not in self._warm and len(self._warm) < self._most
-        return is_free and self._times_in_vain(location) < _TRIES
-
-    def _times_in_vain(self, location: Location) -> int:
-        tried, times = self._in_vain.get(location.name, (None, 0))
-        return times if tried == location else 0
+        """Return whether to load a location: there is room, and it did not fail to load a moment ago."""
+        tried, until = self._in_vain.get(location.name, (None, 0.0))
+        has_room = location.name not in self._warm and len(self._warm) < self._most
+        return has_room and (tried != location or time.monotonic() > until)
 
     def _forget_ended(self) -> None:
         for name in [name for name, warm in self._warm.items() if not warm.lives]:
-            if self._warm[name].is_ready:  # it was not wanted for a while
-                self._warm.pop(name).end()
-            else:
-                self._end(name)
-
-    def _end(self, name: str) -> None:
-        """End the process of a location that does not load, or from which no run can be forked."""
-        warm = self._warm.pop(name)
-        warm.end()
-        if not warm.has_forked:
-            self._in_vain[name] = warm.location, self._times_in_vain(warm.location) + 1
+            warm = self._warm.pop(name)
+            if not warm.is_ready:
+                # It does not load, or is one that cannot be kept, of which its output says why.
+                self._in_vain[name] = warm.location, time.monotonic() + _PAUSE_SECONDS
+            warm.end()
 
     def end(self) -> None:
         """End the processes; the runs go on."""
