@@ -1,5 +1,6 @@
 """The parts of a deploy that need no processes: history, environment, settings and the unit."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,11 +12,12 @@ from click import ClickException
 from click.testing import CliRunner
 
 from headrace.cli.user_errors import UserError
+from headrace.deployed import warm_location
 from headrace.installation import installation
 from headrace.installation.deploy_command import rollback
 from headrace.installation.history import History
 from headrace.installation.installation import Installation
-from headrace.releases.start import environment_of, read_environment
+from headrace.releases.start import command_of, environment_of, read_environment
 from headrace.releases.variables import check_built_for
 
 UNITS = Path(installation.__file__).parent / "process/systemd"
@@ -131,3 +133,18 @@ def test_an_installation_that_units_kept_is_told_what_to_do(tmp_path: Path) -> N
         f"{settings}: processes: a unit for each server is no longer kept: disable the units headrace-*@, take the "
         "line out, and enable headrace-supervisor.service, which starts what is deployed"
     )
+
+
+def test_a_code_server_forks_its_runs_where_its_release_has_the_program_for_it(tmp_path: Path) -> None:
+    """`start.py` says by itself what `warm_location.py` is called and takes: it imports nothing of Headrace."""
+    release, server = tmp_path / "releases" / "shop-1", tmp_path / "servers" / "shop-1"
+    for folder in (release, server):
+        folder.mkdir(parents=True)
+    (release / "release.json").write_text(json.dumps({"module": "shop.defs", "location": "shop"}))
+    before = command_of(tmp_path, server, release, "server")
+    assert before[:3] == (str(release / "venv/bin/dagster"), "api", "grpc")
+    shutil.copy(str(warm_location.__file__), release)
+    now = command_of(tmp_path, server, release, "server")
+    program = str(release / Path(str(warm_location.__file__)).name)
+    forks = str(server / "runs")
+    assert now == (str(release / "venv/bin/python"), program, warm_location.SERVE, forks, *before[3:])
