@@ -26,6 +26,8 @@ concurrency:
   pools: {granularity: op, default_limit: 1}
 # How often the daemon looks whether a run waits for its turn; Dagster's own is 5.
 run_queue: {dequeue_interval_seconds: 1}
+# A run whose process is gone is failed, and its pool is free again.
+run_monitoring: {enabled: true, poll_interval_seconds: 15, free_slots_after_run_end_seconds: 60}
 """
 _EVENT_LOG_CONFIG = f"""\
 # Dagster's event log in SQLite, with the events of a range of partitions in one transaction.

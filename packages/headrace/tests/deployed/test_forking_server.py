@@ -295,6 +295,16 @@ def test_a_release_of_another_dagster_is_served_by_dagsters_server(
         assert (parent, (tmp_path / f"defined {pid}").exists()) == (server.process.pid, True)
 
 
+def test_a_platform_of_before_launches_into_dagsters_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, monkeypatch) as server:
+        before = INSTANCE.replace("headrace.forked_runs, class: Forked", "headrace.deployed.launcher, class: Local")
+        (tmp_path / "dagster.yaml").write_text(before)
+        with server.launching():
+            pid, parent, _ = server.told()
+        assert server.status() is DagsterRunStatus.SUCCESS
+        assert (parent, (tmp_path / f"defined {pid}").exists()) == (server.dagsters(), True)
+
+
 def test_nobody_forks_where_nobody_listens(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as bound:
         bound.bind(str(tmp_path / "runs"))
