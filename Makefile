@@ -41,7 +41,7 @@ dev: install ## The Dagster UI with all code locations, reloading as you edit (d
 
 .PHONY: test
 test: install browser ## All tests, in one session: the long ones first, so that the short ones fill the end
-	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --junitxml=$(STATE)/tests/all.xml tests packages projects bench
+	@$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder --junitxml=$(STATE)/tests/all.xml tests packages projects bench
 
 .PHONY: browser
 browser:
