@@ -18,6 +18,7 @@ import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus, serialize_value
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.utils import make_new_run_id
 
 from headrace.deployed import warm_location
 from headrace.deployed.warm_locations import CodeServer, fork_at
@@ -199,7 +200,10 @@ def test_a_run_whose_launcher_does_not_take_it_never_was(tmp_path: Path, monkeyp
             server.told()
         (tmp_path / "told").unlink()
         with DagsterInstance.from_ref(InstanceRef.from_dir(str(tmp_path))) as instance:
-            run = instance.get_runs(limit=1)[0]
+            ended = instance.get_runs(limit=1)[0]
+            # Another one, which would run.
+            run = ended._replace(run_id=make_new_run_id()).with_status(DagsterRunStatus.STARTING)
+            instance.add_run(run)
             origin = run.job_code_origin
             assert origin is not None
             wanted = {
@@ -251,6 +255,8 @@ def test_it_ends_when_its_runs_have_ended(tmp_path: Path, monkeypatch: pytest.Mo
             assert server.process.poll() is None
             # It takes no other one meanwhile.
             wait_until(lambda: not server.forks.exists())
+            time.sleep(2)  # it would have ended by now
+            assert server.process.poll() is None
             (tmp_path / "slow").unlink()
         assert server.status() is DagsterRunStatus.SUCCESS
         assert server.process.wait(60) == 0
