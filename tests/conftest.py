@@ -85,9 +85,16 @@ class Shop:
         return {asset["key"]: asset for asset in report["assets"]}
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Query the warehouse."""
-        with duckdb.connect(self.warehouse, read_only=True) as connection:
-            return connection.execute(sql).fetchall()
+        """Query the warehouse, once a run of the daemon's, which may write it in between, has ended."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with duckdb.connect(self.warehouse, read_only=True) as connection:
+                    return connection.execute(sql).fetchall()
+            except duckdb.IOException as error:
+                if "Conflicting lock" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     def exported(self, sql: str) -> list[tuple[Any, ...]]:
         """Query the export files themselves; `sql` reads `orders` and `items`."""

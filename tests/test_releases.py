@@ -155,6 +155,7 @@ def test_its_contract_names_the_files_of_the_workspace(releases: Mapping[str, Re
     assert releases["platform"].info.module is None
 
 
+@pytest.mark.some_of("builds and calls of releases", 1)
 def test_two_builds_are_equal_wherever_they_are_made(
     releases: Mapping[str, Release], clone: Path, env_file: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_two_builds_are_equal_wherever_they_are_made(
     assert again.name == first.name
 
 
+@pytest.mark.some_of("builds and calls of releases", 1)
 def test_an_equal_release_is_kept_and_another_one_is_refused(releases: Mapping[str, Release], clone: Path) -> None:
     release = releases["ingest"]
     before = (release.folder / "release.json").read_text()
@@ -188,6 +190,7 @@ def test_an_equal_release_is_kept_and_another_one_is_refused(releases: Mapping[s
     Release.read(release.folder).verify()
 
 
+@pytest.mark.some_of("builds and calls of releases", 1)
 def test_a_wrong_call_is_refused_in_one_line(clone: Path, tmp_path: Path) -> None:
     for arguments, code, said in (
         (("nothing",), 2, "nothing: not a `python_module` in workspace.yaml at"),

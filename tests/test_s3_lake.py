@@ -39,6 +39,7 @@ def store() -> Iterator[Mapping[str, str]]:
     server.stop()
 
 
+@pytest.mark.some_of("main jobs elsewhere", 1)
 def test_marts_are_built_from_an_object_store(tmp_path: Path, open_shop: OpenShop, store: Mapping[str, str]) -> None:
     shop = replace(open_shop(tmp_path / "shop", DAY), more=store)
     shop.demo_data("--from", DAY, "--to", DAY, "--orders-per-day", "50")

@@ -33,7 +33,7 @@ DAYS = ("2024-01-30", "2024-01-31")
 DAILY = ("order_items", "orders", "customer_days")
 # What says when a snapshot was taken.
 OF_THE_CLOCK = "columns(c -> c not in ('dbt_scd_id', 'dbt_updated_at', 'dbt_valid_from', 'dbt_valid_to'))"
-WRITERS = pytest.mark.some_of("writers of a DuckLake", 2)
+WRITERS = pytest.mark.some_of("writers of a DuckLake", 1)
 RUNS_OF_A_HOST = 20 if os.environ.get("HEADRACE_THOROUGH") else 2
 
 
@@ -143,6 +143,7 @@ def test_another_catalog_has_a_folder_of_its_own(lake: Lake) -> None:
     assert "it holds files, and the catalog is new" in failed.stderr
 
 
+@pytest.mark.some_of("main jobs elsewhere", 1)
 def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
     """The same state builds into a file first: what is in the file is not in the lake."""
     file = replace(lake.shop, more={})

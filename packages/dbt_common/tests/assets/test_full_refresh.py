@@ -167,6 +167,7 @@ def day_by_day(tides: Tides, column: str) -> Sequence[tuple[object, ...]]:
     return tides.rows(f"select seen_at::date::text as day, {column}, count(*) from daily group by all order by all")
 
 
+@pytest.mark.some_of("values of on_schema_change", 1)
 def test_append_new_columns_adds_one_that_older_partitions_have_not_until_a_full_refresh(tides: Tides) -> None:
     assert changed(tides, "append_new_columns", "height", "height, 7 as depth").success
     assert tides.columns() == ["seen_at", "height", "depth"]
@@ -175,12 +176,14 @@ def test_append_new_columns_adds_one_that_older_partitions_have_not_until_a_full
     assert day_by_day(tides, "depth") == [(day, 7, 4) for day in DAYS]
 
 
+@pytest.mark.some_of("values of on_schema_change", 1)
 def test_sync_all_columns_adds_and_drops(tides: Tides) -> None:
     assert changed(tides, "sync_all_columns", "height, 1 as old", "height, 2 as new").success
     assert tides.columns() == ["seen_at", "height", "new"]
     assert day_by_day(tides, "new") == [(FIRST, None, 4), (SECOND, 2, 4)]
 
 
+@pytest.mark.some_of("values of on_schema_change", 1)
 def test_fail_fails_the_step_with_the_message_of_dbt_and_leaves_the_rows(tides: Tides) -> None:
     result = changed(tides, "fail", "height", "4 as height, 7 as depth")
     assert not result.success

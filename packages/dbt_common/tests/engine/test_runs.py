@@ -299,7 +299,7 @@ def test_a_dbt_that_nobody_reads_is_ended(minimal: Minimal, engine: Literal["in_
     )
     deadline = time.monotonic() + 90
     while minimal.can_be_opened() and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(1)
     assert invocation.process.poll() is None
     invocation.end()
     assert invocation.process.poll() is not None

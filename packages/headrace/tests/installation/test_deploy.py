@@ -132,6 +132,7 @@ def test_a_full_disk_is_refused(deployed: Host) -> None:
 KILLS = 20 if os.environ.get("HEADRACE_THOROUGH") else 2
 
 
+@pytest.mark.some_of("deploys again and again", 1)
 @pytest.mark.timeout(600)
 def test_a_deploy_killed_at_any_point_is_mended_by_the_next(deployed: Host) -> None:
     releases = [deployed.build_shop("7"), deployed.build_shop("8")]
@@ -155,6 +156,7 @@ def test_a_deploy_killed_at_any_point_is_mended_by_the_next(deployed: Host) -> N
     assert deployed.serving("shop")["release"] == releases[0].name
 
 
+@pytest.mark.some_of("deploys again and again", 1)
 def test_prune_keeps_what_a_rollback_leads_to(deployed: Host) -> None:
     releases = [deployed.build_shop(version) for version in ("a", "b", "c")]
     for release in releases:

@@ -95,6 +95,10 @@ class DbtInvocation(DbtCliInvocation):
                 continue
             yield event
 
+    def stream(self) -> DbtAssetEvents:
+        """Return Dagster's events for dbt's, as they happen."""
+        return DbtAssetEvents(iter(super().stream()), self)
+
     def end(self) -> None:
         """End dbt where it still runs, and close what was opened.
 
@@ -133,10 +137,6 @@ class LiveDbtInvocation(DbtInvocation):
         if self.adapter is not None:
             cast("AdapterOfRun", self.adapter).close()
         cast("InProcessDbt", self.process).close_connections()
-
-    def stream(self) -> LiveDbtEvents:
-        """Return Dagster's events for dbt's, as they happen."""
-        return LiveDbtEvents(iter(super().stream()), self)
 
     def stream_raw_events(self) -> Iterator[DbtCliEventMessage]:
         """Stream dbt's events.
@@ -181,31 +181,51 @@ class LiveDbtInvocation(DbtInvocation):
         return super().get_artifact(artifact)
 
 
-class LiveDbtEvents(DbtEventIterator[DbtDagsterEventType]):
+class DbtAssetEvents(DbtEventIterator[DbtDagsterEventType]):
     """dagster-dbt's event stream, with metadata fetched by the thread that reads, one event at a time.
 
     dagster-dbt's own reads ahead in another thread, for which a cancelled step would wait until dbt has ended, and
     waits for it in a loop that never sleeps.
     """
 
-    def fetch_row_counts(self) -> LiveDbtEvents:
+    def fetch_row_counts(self) -> DbtAssetEvents:
         """Attach the row count of each table that was built, as `DbtEventIterator.fetch_row_counts` does."""
         invocation = self._dbt_cli_invocation
-        return LiveDbtEvents((with_row_count(invocation, event) for event in self), invocation)
+        return DbtAssetEvents((with_row_count(invocation, event) for event in self._readable()), invocation)
 
-    def fetch_column_metadata(self, with_column_lineage: bool = True) -> LiveDbtEvents:
+    def fetch_column_metadata(self, with_column_lineage: bool = True) -> DbtAssetEvents:
         """Attach the columns of each relation, as `DbtEventIterator.fetch_column_metadata` does.
 
         Lineage is dagster-dbt's own, an event at a time; a cancelled step waits for the event in hand.
         """
         invocation = self._dbt_cli_invocation
         if not with_column_lineage:
-            return LiveDbtEvents((with_columns(invocation, event) for event in self), invocation)
-        return LiveDbtEvents(
+            return DbtAssetEvents((with_columns(invocation, event) for event in self._readable()), invocation)
+        return DbtAssetEvents(
             (
                 fetched
-                for event in self
+                for event in self._readable()
                 for fetched in DbtEventIterator(iter([event]), invocation).fetch_column_metadata()
             ),
             invocation,
         )
+
+    def _readable(self) -> Iterator[DbtDagsterEventType]:
+        """Return the events once the warehouse can be read: a DuckDB file is another process's until dbt has ended."""
+        adapter = self._dbt_cli_invocation.adapter
+        if isinstance(self._dbt_cli_invocation, LiveDbtInvocation) or adapter is None or adapter.type() != "duckdb":
+            return iter(self)
+        return _once_ended(self)
+
+
+def _once_ended(events: Iterator[DbtDagsterEventType]) -> Iterator[DbtDagsterEventType]:
+    """Yield the events when there are no more; those before an error come before it."""
+    ended: list[DbtDagsterEventType] = []
+    failed = None
+    try:
+        ended.extend(events)
+    except Exception as error:
+        failed = error
+    yield from ended
+    if failed is not None:
+        raise failed
