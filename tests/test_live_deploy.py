@@ -285,8 +285,10 @@ def test_a_killed_server_is_started_again_and_a_lost_run_is_tried_again(host: Ho
     assert workers
     assert len(workers) < len(_children(server))
     os.kill(server, signal.SIGKILL)
-    wait_until(lambda: host.pid("ingest") != server, 300)
     wait_until(lambda: not Path(f"/proc/{serving.pid}").exists(), 60)
+    # A run that fails while its server is loading is not tried again: Dagster gives that up at the first error.
+    wait_until(lambda: CodeServer.at(str(host.folder / "current/ingest/sock")) is not None, 300)
+    assert host.pid("ingest") != server
     time.sleep(6)  # the daemon looks at runs every 2 s
     assert host.runs()[run] == "STARTED", "its process lives on, and so does the run"
     for worker in workers:

@@ -18,10 +18,11 @@ from dagster import (
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from dagster_dbt_common.automation.reconcile import Calendars, Follower, Made, Stored, all_behind
+from dagster_dbt_common.automation.reconcile import Follower, Stored, all_behind
 from dagster_dbt_common.automation.reconcile import History as MadeOfAll
 from headrace.local_dagster.asset_node import AssetNode
-from headrace.main_job.plan import Beginning, History, plan_build
+from headrace.main_job.plan import History, plan_build
+from headrace_staleness import AllWindows, Made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,12 +87,12 @@ class Log:
     def load(self, table: Table, partition: Partition) -> None:
         """Record a partition of a loader, which does not say when it began."""
         self.last += 1
-        self.made[table.name][partition] = Made(self.last, self.last)
+        self.made[table.name][partition] = Made.at(self.last)
 
     def build(self, table: Table, partition: Partition, began: int, run: str) -> None:
         """Record a partition of a run that began when `began` was the newest id."""
         self.last += 1
-        self.made[table.name][partition] = Made(self.last, began, run)
+        self.made[table.name][partition] = Made.at(self.last, began, run)
 
 
 @st.composite
@@ -169,8 +170,8 @@ def stale_by_definition(tables: Sequence[Table], log: Log) -> set[tuple[str, Par
                     came_meanwhile = (
                         mine is not None
                         and theirs is not None
-                        and theirs.id > mine.read_up_to
-                        and theirs.run != mine.run
+                        and theirs.id > mine.began.read_up_to
+                        and theirs.began.run != mine.began.run
                     )
                     if mine is None or came_later or came_meanwhile or (upstream.name, read) in stale:
                         stale.add((table.name, partition))
@@ -185,7 +186,7 @@ def stale_of_automation(tables: Sequence[Table], log: Log) -> set[tuple[str, Par
         if table.reads
     ]
     history = MadeOfAll({AssetKey(name): made for name, made in log.made.items()})
-    behind = all_behind(followers, history, Calendars())
+    behind = all_behind(followers, history, AllWindows())
     return {
         (key.to_user_string(), partition)
         for key, found in behind.items()
@@ -218,7 +219,7 @@ def stale_of_main_job(tables: Sequence[Table], log: Log) -> set[tuple[str, Parti
     history = {
         AssetKey(name): History(
             storage_ids={partition: each.id for partition, each in made.items()},
-            began={partition: Beginning(each.read_up_to, each.run) for partition, each in made.items()},
+            began={partition: each.began for partition, each in made.items()},
             code_versions=dict.fromkeys(made, "1"),
         )
         for name, made in log.made.items()

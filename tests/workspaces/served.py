@@ -1,7 +1,10 @@
-"""A shop whose servers and daemon run, as `headrace run --serve` leaves them."""
+"""A shop whose servers and daemon run, as `headrace run --serve` leaves them or `dg dev` starts them."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -138,28 +141,51 @@ class Served:
 @contextmanager
 def serving(shop: Shop, *arguments: str) -> Iterator[Served]:
     """Run the main job, which leaves its servers up, and end them at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
+    command = [Path(sys.executable).with_name("headrace"), "run", "--serve", "--port", str(port), *arguments]
+    with _running(shop, command, shop.environment, port, "until Ctrl-C") as served:
+        yield served
+
+
+@contextmanager
+def developing(shop: Shop) -> Iterator[Served]:
+    """Run `dg dev` as `make dev` does, and end it at the end."""
+    port = _free_port()
+    told = [shlex.split(line) for line in shop.call("init").stdout.splitlines()]
+    # `dg` looks for the programs of its environment on the PATH.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = shop.environment | {"PATH": path}
+    environment |= dict(words[1].split("=", 1) for words in told if words[0] == "export")
+    command = [Path(sys.executable).with_name("dg"), "dev", "--use-active-venv", "--port", str(port)]
+    with _running(shop, [*command, "--host", "127.0.0.1"], environment, port, "Serving dagster-webserver") as served:
+        yield served
+
+
+@contextmanager
+def _running(
+    shop: Shop, command: Sequence[str | Path], environment: Mapping[str, str], port: int, ready: str
+) -> Iterator[Served]:
     log = shop.folder / "headrace.log"
     with log.open("wb") as output:
-        command = subprocess.Popen(
-            [Path(sys.executable).with_name("headrace"), "run", "--serve", "--port", str(port), *arguments],
-            cwd=ROOT,
-            env=shop.environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         # Its storage is made by the command.
         deadline = time.monotonic() + 240
-        while "until Ctrl-C" not in log.read_text():
-            assert command.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"the main job does not end; {log.read_text()}"
+        while ready not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"{ready}: not within four minutes; {log.read_text()}"
             time.sleep(0.5)
         with shop.instance() as instance:
-            yield Served(shop, f"http://127.0.0.1:{port}", command, log, instance)
+            yield Served(shop, f"http://127.0.0.1:{port}", process, log, instance)
     finally:
-        command.terminate()
-        command.wait(60)
+        os.killpg(process.pid, signal.SIGINT)  # as a Ctrl-C at its terminal
+        process.wait(60)
     assert shop.left() == []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -22,7 +22,6 @@ from dagster._core.instance.ref import InstanceRef
 
 from headrace.deployed.run_process import RunProcess, this_machine
 from headrace.deployed.warm_locations import CodeServer
-from headrace.forked_runs import ForkedRunLauncher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +34,7 @@ pytestmark = [
 BIN = Path(sys.executable).parent
 INSTANCE = """
 telemetry: {enabled: false}
-run_launcher: {module: headrace.forked_runs, class: ForkedRunLauncher}
+run_launcher: {module: headrace.forked_runs, class: ForkedRunLauncher, config: CONFIG}
 run_queue: {dequeue_interval_seconds: 1}
 """
 LOCATION = """
@@ -223,11 +222,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def developing(home: Path, *, terminal: bool = False) -> Iterator[Dev]:
-    """Run `dagster dev`, in a session of its own; with a terminal, as somebody who types."""
+def developing(home: Path, *, terminal: bool = False, config: str = "{}") -> Iterator[Dev]:
+    """Run `dagster dev`, in a session of its own; with a terminal, as somebody who types; with a launcher's config."""
     for folder in ("dagster", "state", "variables"):
         (home / folder).mkdir()
-    (home / "dagster" / "dagster.yaml").write_text(INSTANCE)
+    (home / "dagster" / "dagster.yaml").write_text(INSTANCE.replace("CONFIG", config))
     (home / "shop.py").write_text(LOCATION)
     (home / "variables" / ".env").write_text("FROM_FILE=one\n")
     port = free_port()
@@ -433,9 +432,21 @@ def test_a_run_that_is_killed_has_failed(dev: Dev) -> None:
     assert any("was ended by signal 9 before the run had ended" in (text or "") for text in said)
 
 
-def test_how_long_and_how_many_is_configured(tmp_path: Path) -> None:
-    config = "{keep_loaded_seconds: 60, most_loaded_locations: 0}"
-    launcher = f"run_launcher: {{module: headrace.forked_runs, class: ForkedRunLauncher, config: {config}}}"
-    (tmp_path / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{launcher}\n")
-    with DagsterInstance.from_ref(InstanceRef.from_dir(str(tmp_path))) as instance:
-        assert isinstance(instance.run_launcher, ForkedRunLauncher)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 3)
+def test_a_location_of_which_no_run_is_launched_for_long_is_forgotten(tmp_path: Path) -> None:
+    with developing(tmp_path, config="{keep_loaded_seconds: 2}") as dev:
+        dev.run()
+        wait_until(lambda: dev.times_loaded() == 1)
+        wait_until(lambda: not dev.warm())
+        # The next run does not wait for it, and it is loaded for those after that.
+        assert dev.has("imported", dev.run().pid)
+        wait_until(lambda: dev.times_loaded() == 2)
+
+
+@pytest.mark.some_of("what happens to a location that is kept loaded", 3)
+def test_where_no_more_locations_may_be_loaded_dagster_launches_the_run(tmp_path: Path) -> None:
+    with developing(tmp_path, config="{most_loaded_locations: 0}") as dev:
+        for _ in range(2):
+            assert dev.has("imported", dev.run().pid)
+        assert dev.warm() == []
+        assert dev.times_loaded() == 0

@@ -8,7 +8,7 @@ import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterEventType, DagsterInstance, EventLogRecord
 
 from headrace.main_job.details import Detail, Details
-from headrace.main_job.plan import Partition
+from headrace_staleness import Partition
 
 ORDERS = AssetKey("orders")
 VIEW = AssetKey("view")

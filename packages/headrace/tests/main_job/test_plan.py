@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.local_dagster.asset_node import AssetNode
-from headrace.main_job.plan import BuildPlan, History, Partition, plan_build
+from headrace.main_job.plan import BuildPlan, History, plan_build
+from headrace_staleness import Partition
 
 # Within January, so its month began before the first partition.
 START = date(2024, 1, 15)

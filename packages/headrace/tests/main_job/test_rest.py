@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from dagster import (
     AssetKey,
@@ -16,8 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.local_dagster.asset_node import AssetNode
-from headrace.main_job.plan import BuildPlan, Partition, plan_build
+from headrace.main_job.plan import BuildPlan, plan_build
 from headrace.main_job.rest import plan_rest
+
+if TYPE_CHECKING:
+    from headrace_staleness import Partition
 
 DAYS = [f"2024-01-{day}" for day in (29, 30, 31)] + ["2024-02-01"]
 FIRST, LAST = date(2024, 1, 29), date(2024, 2, 1)

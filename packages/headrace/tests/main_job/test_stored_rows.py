@@ -17,7 +17,7 @@ from headrace.main_job.stored_rows import StoredRows
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headrace.main_job.plan import Partition
+    from headrace_staleness import Partition
 
 OSLO_DAYS = DailyPartitionsDefinition("2024-03-30", timezone="Europe/Oslo", end_offset=0)
 NEW_YORK_DAYS = DailyPartitionsDefinition("2024-03-30", timezone="America/New_York")

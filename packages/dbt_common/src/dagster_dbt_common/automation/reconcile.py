@@ -1,49 +1,23 @@
-"""Which partitions are older than what they are made from: compares storage ids, and nothing else.
+"""Which assets are behind what they are made from, and which of them may be built now.
 
-A materialization's storage id grows with each event of the instance. A partition is behind when an upstream partition
-that it reads has a newer id than it has itself, whatever the automation conditions knew of it.
+Whether a partition is older than what it reads, `headrace_staleness` says, whatever the automation conditions knew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+from headrace_staleness import Changes, Reading
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from dagster import AssetKey, TimeWindowPartitionsDefinition
 
-Partition = str | None
-"""A partition's key; None for an asset without partitions."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """The latest materialization of a partition.
-
-    Args:
-        id: its storage id.
-        read_up_to: the newest storage id when its build began; its own where nobody recorded that.
-        run: the run that made it: two may begin at one id.
-    """
-
-    id: int
-    read_up_to: int
-    run: str = ""
-
-    def is_newer_than(self, reader: Made | None) -> bool:
-        """Return whether a reader of this was made before it, or began before it was there.
-
-        What one run makes has one beginning, and is read within the run.
-        """
-        if reader is None or self.id > reader.id:
-            return True
-        return self.id > reader.read_up_to and (self.read_up_to, self.run) != (reader.read_up_to, reader.run)
+    from headrace_staleness import AllWindows, Made, Partition
 
 
 @dataclass(frozen=True)
@@ -97,20 +71,11 @@ class Follower:
     only_missing: bool = False
     is_finer: bool = False
 
-    def reads(self, partition: Partition, upstream: Stored, calendars: Calendars) -> Sequence[Partition]:
-        """Return the upstream partitions that a partition reads, of those that exist by now."""
-        if upstream.partitions_def is None:
-            return [None]
-        if self.asset.partitions_def is None or partition is None:
-            keys = calendars.of(upstream.partitions_def).keys
-            return keys[-1:] if self.last_only else keys
-        same = self.asset.partitions_def == upstream.partitions_def
-        if same and not self.lookback:
-            return [partition]
-        mine, theirs = calendars.of(self.asset.partitions_def), calendars.of(upstream.partitions_def)
-        place = mine.places[partition]
-        first = max(0, place - self.lookback) if same else place
-        return theirs.overlapping(mine.starts[first], mine.ends[place])
+    def reading(self, upstream: Stored, windows: AllWindows) -> Reading:
+        """Return which partitions of an upstream a partition reads."""
+        mine, theirs = windows.of(self.asset.partitions_def), windows.of(upstream.partitions_def)
+        back = self.lookback if mine is theirs else 0
+        return Reading(mine, theirs, start_offset=-back, last_only=self.last_only)
 
 
 @dataclass(frozen=True)
@@ -133,110 +98,50 @@ class Behind:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def all_behind(followers: Sequence[Follower], history: History, calendars: Calendars) -> Mapping[AssetKey, Behind]:
+def all_behind(followers: Sequence[Follower], history: History, windows: AllWindows) -> Mapping[AssetKey, Behind]:
     """Return what is behind, by asset; an asset of which nothing is, is left out.
 
     Args:
         followers: the assets, each after what it is made from.
         history: what was made, of their upstreams too.
-        calendars: what partitions there are.
+        windows: those of the partitions that there are.
     """
     found: dict[AssetKey, Behind] = {}
     for follower in followers:
-        behind = _behind(follower, history, found, calendars)
+        behind = _behind(follower, history, found, windows)
         if behind.partitions or behind.blocked:
             found[follower.asset.key] = behind
     return found
 
 
-def _behind(follower: Follower, history: History, found: Mapping[AssetKey, Behind], calendars: Calendars) -> Behind:
+def _behind(follower: Follower, history: History, found: Mapping[AssetKey, Behind], windows: AllWindows) -> Behind:
     own = history.made.get(follower.asset.key, {})
     waits_for_view = any(view in found for view in follower.views)
     partitions: dict[Partition, int] = {}
     blocked = set()
-    definition = follower.asset.partitions_def
+    of_asset = windows.of(follower.asset.partitions_def)
     # Of unsaid partitions nobody can tell which one was updated: these are left to the conditions.
-    upstreams = [each for each in follower.upstreams if definition is None or each.key not in history.unsaid]
-    for partition in calendars.of(definition).keys if definition else [None]:
+    upstreams = [each for each in follower.upstreams if of_asset is None or each.key not in history.unsaid]
+    read = []
+    for each in upstreams:
+        reading, made = follower.reading(each, windows), history.made.get(each.key, {})
+        read.append((each, Changes(reading, windows.of(each.partitions_def), made)))
+    alone: Sequence[Partition] = [None]
+    for partition in of_asset.keys if of_asset else alone:
         mine = own.get(partition)
         if mine is not None and follower.only_missing:
             continue
-        newer, complete, waits = [] if follower.upstreams else [0] * (mine is None), True, waits_for_view
-        for upstream in upstreams:
-            theirs = history.made.get(upstream.key, {})
-            read = follower.reads(partition, upstream, calendars)
-            there = [theirs[each] for each in read if each in theirs]
-            newer += [made.id for made in there if made.is_newer_than(mine)]
-            complete = complete and bool(there)
+        newer = [] if follower.upstreams else [0] * (mine is None)
+        waits = waits_for_view
+        for upstream, changes in read:
+            newest = changes.newer(partition, mine)
+            newer += [] if newest is None else [int(newest)]
             above = found.get(upstream.key)
             if above is not None:
-                waits = waits or any(each in above.partitions or each in above.blocked for each in read)
+                of_it = changes.read(partition)
+                waits = waits or any(one in above.partitions or one in above.blocked for one in of_it)
         if waits:
             blocked.add(partition)
-        elif newer and complete:
+        elif newer and all(changes.is_there(partition) for _, changes in read):
             partitions[partition] = max(newer)
     return Behind(partitions, frozenset(blocked))
-
-
-class Calendars:
-    """The partitions of definitions as they are now; to list 25,000 hours takes a second, so they are kept."""
-
-    def __init__(self) -> None:
-        self._known: dict[TimeWindowPartitionsDefinition, Calendar] = {}
-
-    def of(self, definition: TimeWindowPartitionsDefinition) -> Calendar:
-        """Return the partitions of a definition; the same until `refresh`."""
-        if definition not in self._known:
-            self._known[definition] = Calendar(definition)
-        return self._known[definition]
-
-    def refresh(self) -> None:
-        """Forget the definitions that have a partition more by now."""
-        for definition, calendar in list(self._known.items()):
-            if definition.get_last_partition_key() != (calendar.keys[-1] if calendar.keys else None):
-                del self._known[definition]
-
-
-class Calendar:
-    """The partitions of a definition, from the first one to the last one that exists.
-
-    Args:
-        definition: the definition.
-    """
-
-    def __init__(self, definition: TimeWindowPartitionsDefinition) -> None:
-        self.keys: Sequence[Partition] = [*definition.get_partition_keys()]
-        self._definition = definition
-
-    @cached_property
-    def places(self) -> Mapping[Partition, int]:
-        """Return the place of each key, from 0."""
-        return {key: place for place, key in enumerate(self.keys)}
-
-    @cached_property
-    def starts(self) -> Sequence[float]:
-        """Return where each window begins, in seconds since the epoch."""
-        return [self._definition.time_window_for_partition_key(str(key)).start.timestamp() for key in self.keys]
-
-    @cached_property
-    def ends(self) -> Sequence[float]:
-        """Return where each window ends, in seconds since the epoch: where the next one begins."""
-        last = self.keys[-1:]
-        return [
-            *self.starts[1:],
-            *(self._definition.time_window_for_partition_key(str(key)).end.timestamp() for key in last),
-        ]
-
-    def overlapping(self, start: float, end: float) -> Sequence[Partition]:
-        """Return the keys of the windows that overlap `[start, end)`."""
-        return self.keys[bisect_right(self.ends, start) : bisect_left(self.starts, end)]
-
-    def ranges(self, wanted: Collection[Partition]) -> Iterator[tuple[str, str]]:
-        """Yield the first and the last key of each run of neighbours among the wanted ones."""
-        start = None
-        for place, key in enumerate(self.keys):
-            if key in wanted:
-                start = start or key
-                if place + 1 == len(self.keys) or self.keys[place + 1] not in wanted:
-                    yield str(start), str(key)
-                    start = None

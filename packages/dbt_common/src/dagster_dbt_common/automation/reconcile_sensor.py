@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from dagster import (
@@ -27,13 +26,16 @@ from dagster import (
     sensor,
 )
 
-from dagster_dbt_common.automation.reconcile import Behind, Calendars, Follower, History, Made, Partition, all_behind
+from dagster_dbt_common.automation.reconcile import Behind, Follower, History, all_behind
 from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
+from headrace_staleness import AllWindows, Made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from dagster import DagsterInstance, EventLogRecord
+
+    from headrace_staleness import Partition
 
 INTERVAL_SECONDS = 60
 """Longer than two evaluations of the conditions, so that they have had their turn when the sensor looks again."""
@@ -89,7 +91,7 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
         followers: the assets, each after what it is made from.
     """
     keys = [follower.asset.key for follower in followers]
-    calendars, histories = Calendars(), Histories()
+    windows, histories = AllWindows(), Histories()
 
     @sensor(
         name=name,
@@ -100,8 +102,8 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
     )
     def reconcile(context: SensorEvaluationContext) -> SensorResult | SkipReason:
         seen = {key: _Sight(*sight) for key, sight in json.loads(context.cursor or "{}").items()}
-        calendars.refresh()
-        behind = all_behind(followers, histories.read(context.instance, followers), calendars)
+        windows.refresh()
+        behind = all_behind(followers, histories.read(context.instance, followers), windows)
         gates = _Gates(context.instance, now=datetime.now(UTC))
         sights: dict[AssetKey, _Sight] = {}
         due: list[Follower] = []
@@ -117,7 +119,7 @@ def reconcile_sensor(name: str, followers: Sequence[Follower]) -> SensorDefiniti
                     due.append(follower)
             sights[follower.asset.key] = _Sight(found.mark, looks)
         cursor = json.dumps({key.to_user_string(): (sight.mark, sight.looks) for key, sight in sights.items()})
-        requests = list(_requests(name, due, behind, sights, calendars))
+        requests = list(_requests(name, due, behind, sights, windows))
         if not requests:
             return SensorResult(skip_reason=SkipReason(_reason(behind, sights)), cursor=cursor)
         return SensorResult(run_requests=requests, cursor=cursor)
@@ -147,7 +149,7 @@ def finer_sensor(name: str, followers: Sequence[Follower], interval_seconds: int
     while more := {each.key for key in above if key in by_key for each in by_key[key].upstreams} - above:
         above |= more
     bearing = [follower for follower in followers if follower in finer or follower.asset.key in above]
-    calendars, histories = Calendars(), Histories()
+    windows, histories = AllWindows(), Histories()
 
     @sensor(
         name=name,
@@ -168,12 +170,12 @@ def finer_sensor(name: str, followers: Sequence[Follower], interval_seconds: int
         ready = [follower for follower in finer if gates.open(follower)]
         behind: Mapping[AssetKey, Behind] = {}
         if ready:
-            calendars.refresh()
-            behind = all_behind(bearing, histories.read(context.instance, bearing), calendars)
+            windows.refresh()
+            behind = all_behind(bearing, histories.read(context.instance, bearing), windows)
         due = [each for each in ready if each.asset.key in behind and behind[each.asset.key].partitions]
         waits = [each for each in finer if each not in ready or (behind.get(each.asset.key) or _NOTHING).blocked]
         sights = {each.asset.key: _Sight(behind[each.asset.key].mark, 0) for each in due}
-        requests = list(_requests(name, due, behind, sights, calendars))
+        requests = list(_requests(name, due, behind, sights, windows))
         # What waits is looked at again, a minute long; a request that is made again has the same run key.
         looked = int(looks or 0) + 1 if seen == newest else 1
         cursor = f"{newest}+{looked}" if waits and looked < _LOOKS_THAT_WAIT else newest
@@ -217,7 +219,7 @@ class Histories:
         return History(made, frozenset(unsaid))
 
     def _made(self, key: AssetKey, storage_id: int) -> Made:
-        return self._made_by_id[key].get(storage_id) or Made(storage_id, storage_id)
+        return self._made_by_id[key].get(storage_id) or Made.at(storage_id)
 
     def _learn(self, instance: DagsterInstance, key: AssetKey) -> None:
         """Read the tags of the materializations since the last time, of the newest thousand.
@@ -229,7 +231,7 @@ class Histories:
         for record in instance.fetch_materializations(since, limit=_RECORDS_A_LOOK).records:
             tags = (record.asset_materialization.tags if record.asset_materialization else None) or {}
             read_up_to = int(tags.get(READ_UP_TO, record.storage_id))
-            known[record.storage_id] = Made(record.storage_id, read_up_to, record.run_id)
+            known[record.storage_id] = Made.at(record.storage_id, read_up_to, record.run_id)
 
 
 class _Gates:
@@ -318,7 +320,7 @@ def _requests(
     due: Sequence[Follower],
     behind: Mapping[AssetKey, Behind],
     sights: Mapping[AssetKey, _Sight],
-    calendars: Calendars,
+    windows: AllWindows,
 ) -> Iterator[RunRequest]:
     """Yield a run for each range of neighbouring partitions, with all assets that lack exactly these."""
     together: dict[tuple[TimeWindowPartitionsDefinition | None, str], list[AssetKey]] = defaultdict(list)
@@ -329,11 +331,12 @@ def _requests(
         looks = max(sights[key].looks for key in keys)
         run_key = f"{name}:{'+'.join(sorted(key.to_user_string() for key in keys))}:{mark}:{looks}"
         repeats = {REPEATS: "true"} if looks > _TRIES[0] else {}
-        if definition is None:
+        of_asset = windows.of(definition)
+        if of_asset is None:
             yield RunRequest(run_key=run_key, asset_selection=keys, tags=repeats)
             continue
         # What is left of very many ranges has another mark at the next look.
-        for first, last in islice(calendars.of(definition).ranges(behind[keys[0]].partitions), _RANGES_A_LOOK):
+        for first, last in of_asset.ranges(behind[keys[0]].partitions)[:_RANGES_A_LOOK]:
             tags = {_RANGE_START: first, _RANGE_END: last, **repeats}
             yield RunRequest(run_key=f"{run_key}:{first}:{last}", asset_selection=keys, tags=tags)
 

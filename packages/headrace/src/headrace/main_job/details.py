@@ -17,8 +17,8 @@ from typing import NamedTuple
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance, EventLogRecord
 
 from headrace.main_job.code_versions import is_same_code
-from headrace.main_job.plan import Partition
 from headrace.main_job.remembered import write_json
+from headrace_staleness import Partition
 
 _FORMAT = 3
 _FILE = "headrace-details.json"

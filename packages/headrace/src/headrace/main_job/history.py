@@ -11,10 +11,11 @@ from dagster import AssetKey, DagsterEventType, DagsterInstance
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.local_dagster.failed_checks import failed_checks
 from headrace.main_job.details import Details
-from headrace.main_job.plan import Beginning, History, Partition
+from headrace.main_job.plan import History
 from headrace.main_job.stored_rows import StoredRows
 from headrace.tools.ducklake import DuckLake
 from headrace.workspace import Workspace
+from headrace_staleness import Beginning, Partition
 
 
 class RecordedHistory:

@@ -1,32 +1,15 @@
 """What the main job has to build: the asset partitions that are missing, changed, or older than an upstream."""
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import NamedTuple
 
 from dagster import AssetKey, TimeWindow, TimeWindowPartitionMapping
 
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.main_job.code_versions import is_same_code
-from headrace.main_job.windows import AllWindows, Windows
-
-Partition = str | None
-"""A partition key; None stands for an asset without partitions."""
-
-
-class Beginning(NamedTuple):
-    """When the build of a materialization began.
-
-    Args:
-        read_up_to: the newest storage id then.
-        run: the run that made it: two may begin at one id.
-    """
-
-    read_up_to: int
-    run: str = ""
+from headrace_staleness import AllWindows, Beginning, Changes, Made, Partition, Reading, Windows
 
 
 @dataclass(frozen=True)
@@ -49,6 +32,17 @@ class History:
     code_since: int | None = None
     sources: Mapping[Partition, str] = field(default_factory=dict)
     failed: Collection[Partition] = ()
+
+    def made(self) -> Mapping[Partition, Made]:
+        """Return the last materialization of each partition that has one."""
+        return {key: self._made(key, id_) for key, id_ in self.storage_ids.items()}
+
+    def shown(self) -> Mapping[Partition, Made]:
+        """Return what a view shows: what the first materialization with its code of now has made."""
+        return {} if self.code_since is None else {None: self._made(None, self.code_since)}
+
+    def _made(self, key: Partition, id_: int) -> Made:
+        return Made(id_, self.began.get(key) or Beginning(id_))
 
 
 @dataclass(frozen=True)
@@ -100,20 +94,20 @@ def plan_build(
     by_key = {node.key: node for node in nodes}
     planned: dict[AssetKey, list[Partition]] = {}
     rewritten: set[AssetKey] = set()
+    made: dict[AssetKey, Mapping[Partition, Made]] = {}
     for node in nodes:
         known = history.get(node.key, History())
+        own = known.made()
+        made[node.key] = known.shown() if node.is_virtual else own
         changed = []
         for parent in () if node.is_virtual else ancestors(node, by_key):
-            past = history.get(parent.key, History())
-            if parent.is_virtual:
-                since: dict[Partition, int] = {} if past.code_since is None else {None: past.code_since}
-                built: Sequence[Partition] = [None] if parent.key in rewritten else []
-            else:
-                since, built = dict(past.storage_ids), planned.get(parent.key, [])
-            changed.append(Changes(node, parent, built, since, windows, began=past.began))
+            built: Sequence[Partition] = [None] if parent.key in rewritten else []
+            if not parent.is_virtual:
+                built = planned.get(parent.key, [])
+            changed.append(changes(node, parent, windows, made[parent.key], built))
         keys = []
         for key in _partitions(node, days, windows):
-            before = known.storage_ids.get(key)
+            before = own.get(key)
             source = sources.get(node.key, {}).get(key)
             other_code = node.code_version is not None and not is_same_code(
                 node.code_version, known.code_versions.get(key, "")
@@ -126,7 +120,7 @@ def plan_build(
                 or other_code
                 or key in known.failed
                 or (source is not None and source != known.sources.get(key))
-                or any(change.is_newer(key, before, known.began.get(key, Beginning(before))) for change in changed)
+                or any(change.newer(key, before) is not None for change in changed)
             ):
                 keys.append(key)
         if keys:
@@ -139,68 +133,31 @@ def plan_build(
     )
 
 
-class Changes:
-    """When the partitions of a parent changed, for questions of the partitions of a child.
+def changes(
+    child: AssetNode,
+    parent: AssetNode,
+    windows: AllWindows,
+    made: Mapping[Partition, Made],
+    planned: Iterable[Partition] = (),
+) -> Changes:
+    """Return when the partitions of a parent changed, for questions of those of a child, which reads by its mapping.
 
     Args:
-        child: the child, whose partitions read the parent by its mapping, or where their windows overlap.
+        child: the child.
         parent: the parent.
-        planned: its partitions that are built in any case.
-        changed: the storage id of each of its partitions.
         windows: the windows of the graph.
-        began: when the build of a partition began; with its own id where it is missing here.
+        made: the last materialization of each partition of the parent.
+        planned: those of them that are built in any case.
     """
-
-    def __init__(
-        self,
-        child: AssetNode,
-        parent: AssetNode,
-        planned: Iterable[Partition],
-        changed: Mapping[Partition, int],
-        windows: AllWindows,
-        *,
-        began: Mapping[Partition, Beginning],
-    ) -> None:
-        self._of_child, self._of_parent = windows.of(child.partitions_def), windows.of(parent.partitions_def)
-        self._mapping = child.mappings.get(parent.key)
-        when: dict[Partition, float] = {**changed, **dict.fromkeys(planned, math.inf)}
-        keys: Sequence[Partition] = [*when]
-        if self._of_parent:
-            keys = self._of_parent.keys
-        self._when = [when.get(key, -1) for key in keys]
-        self._began = [began.get(key, when) for key, when in zip(keys, self._when, strict=True)]
-
-    def is_newer(self, key: Partition, made: int, began: Beginning) -> bool:
-        """Return whether a partition of the child reads one that is planned, or that was not there when it was built.
-
-        Args:
-            key: the partition of the child.
-            made: its storage id.
-            began: when its build began: what one run makes has one beginning, and is read within it.
-        """
-        read = self._read(key)
-        newest = max(self._when[read], default=-1)
-        if newest > made or newest <= began.read_up_to:
-            return newest > made
-        pairs = zip(self._when[read], self._began[read], strict=True)
-        return any(when > began.read_up_to and theirs != began for when, theirs in pairs)
-
-    def _read(self, key: Partition) -> slice:
-        """Return the places of the parent's partitions that a partition of the child reads."""
-        number = self._of_child.numbers.get(key) if self._of_child and key is not None else None
-        if self._of_parent is None or self._of_child is None or number is None:
-            return slice(None)
-        if isinstance(self._mapping, TimeWindowPartitionMapping):
-            # Dagster takes no offsets between different grains:
-            # https://docs.dagster.io/api/dagster/partitions#dagster.TimeWindowPartitionMapping
-            offsets = self._mapping.start_offset, self._mapping.end_offset
-            start, end = self._of_child.moved(number, *offsets)
-        elif self._of_child is self._of_parent:
-            return slice(number, number + 1)
-        else:
-            start, end = self._of_child.starts[number], self._of_child.ends[number]
-        read = self._of_parent.overlapping(start, end)
-        return slice(read.start, read.stop)
+    # Dagster takes no offsets between different grains:
+    # https://docs.dagster.io/api/dagster/partitions#dagster.TimeWindowPartitionMapping
+    mapping = child.mappings.get(parent.key)
+    start, end = 0, 0
+    if isinstance(mapping, TimeWindowPartitionMapping):
+        start, end = mapping.start_offset, mapping.end_offset
+    theirs = windows.of(parent.partitions_def)
+    reading = Reading(windows.of(child.partitions_def), theirs, start_offset=start, end_offset=end)
+    return Changes(reading, theirs, made, planned)
 
 
 def _partitions(node: AssetNode, days: TimeWindow, windows: AllWindows) -> Sequence[Partition]:
@@ -216,15 +173,7 @@ def _partitions(node: AssetNode, days: TimeWindow, windows: AllWindows) -> Seque
 
 def ranges_of(windows: Windows | None, keys: Sequence[Partition]) -> Sequence[tuple[str, str]]:
     """Return the keys as ranges of neighbours in time; each is one by itself where they are no windows."""
-    ranges: list[tuple[str, str]] = []
-    last_end = None
-    for key in keys:
-        if key is not None:
-            number = windows.numbers[key] if windows else None
-            follows = windows is not None and number is not None and windows.starts[number] == last_end
-            ranges.append((ranges.pop()[0], key) if follows else (key, key))
-            last_end = windows.ends[number] if windows is not None and number is not None else None
-    return ranges
+    return windows.ranges(keys) if windows else [(key, key) for key in keys if key is not None]
 
 
 def ancestors(node: AssetNode, by_key: Mapping[AssetKey, AssetNode]) -> Sequence[AssetNode]:

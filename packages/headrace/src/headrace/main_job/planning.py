@@ -13,8 +13,9 @@ from headrace.locations.duckdb_files import shared_files
 from headrace.main_job.days import days_to_build
 from headrace.main_job.exports import ExportFiles
 from headrace.main_job.history import RecordedHistory
-from headrace.main_job.plan import BuildPlan, Partition, plan_build
+from headrace.main_job.plan import BuildPlan, plan_build
 from headrace.workspace import Workspace
+from headrace_staleness import Partition
 
 
 class Wanted(NamedTuple):

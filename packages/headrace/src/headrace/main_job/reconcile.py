@@ -15,11 +15,11 @@ from headrace.local_dagster.storage import prepare_storage
 from headrace.locations.describe import describe, loadable
 from headrace.main_job.command import in_this_interpreter
 from headrace.main_job.exports import ExportFiles
-from headrace.main_job.plan import Partition
 from headrace.main_job.planning import Wanted
 from headrace.main_job.profile import Profile
 from headrace.main_job.run import Output, run_main_job
 from headrace.workspace import Workspace
+from headrace_staleness import Partition
 
 _SHOWN = 3
 _KINDS = ("gone", "fewer", "more", "unrecorded")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.main_job.plan import Beginning, BuildPlan, Changes, Partition, ancestors, ranges_of
-from headrace.main_job.windows import AllWindows
+from headrace.main_job.plan import BuildPlan, ancestors, changes, ranges_of
+from headrace_staleness import AllWindows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dagster import AssetKey
 
     from headrace.local_dagster.asset_node import AssetNode
+    from headrace_staleness import Partition
 
 
 def plan_rest(
@@ -53,8 +54,8 @@ def plan_rest(
             views |= {node.key} if missing else set()
         elif missing:
             of_parents = [(parent, failed[parent.key]) for parent in ancestors(node, by_key) if parent.key in failed]
-            read = [Changes(node, parent, keys, {}, windows, began={}) for parent, keys in of_parents]
-            held = [key for key in missing if any(each.is_newer(key, 0, Beginning(0)) for each in read)]
+            read = [changes(node, parent, windows, {}, keys) for parent, keys in of_parents]
+            held = [key for key in missing if any(each.newer(key, None) is not None for each in read)]
             if held and node.key in node.mappings:
                 held = missing[missing.index(held[0]) :]  # each reads the one before it
             if held:

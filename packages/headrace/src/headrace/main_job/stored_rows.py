@@ -17,9 +17,8 @@ from zoneinfo import ZoneInfo
 from dagster import TimeWindowPartitionsDefinition
 
 from headrace.local_dagster.asset_node import AssetNode
-from headrace.main_job.plan import Partition
 from headrace.main_job.remembered import write_json
-from headrace.main_job.windows import AllWindows
+from headrace_staleness import AllWindows, Partition
 
 if TYPE_CHECKING:
     import duckdb

@@ -14,7 +14,7 @@ from dagster import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.main_job.windows import AllWindows, Windows
+from headrace_staleness import AllWindows, Windows
 
 # Across a month, a year, and both changes of the clock.
 START, END = datetime(2023, 12, 20), datetime(2024, 4, 10)  # noqa: DTZ001 - Dagster's are of the definition's zone
@@ -77,3 +77,27 @@ def test_equal_definitions_have_the_same_windows_and_others_have_none() -> None:
     windows = AllWindows()
     assert windows.of(DailyPartitionsDefinition(START, END)) is windows.of(DailyPartitionsDefinition(START, END))
     assert windows.of(None) is windows.of(StaticPartitionsDefinition(["a"])) is None
+
+
+def test_neighbours_are_one_range() -> None:
+    days = Windows(DEFINITIONS["days"])
+    wanted = {"2024-01-04", "2024-01-01", "2024-01-02", "1999-01-01", None}
+    assert days.ranges(wanted) == [("2024-01-01", "2024-01-02"), ("2024-01-04", "2024-01-04")]
+    # A Monday follows no Friday: the weekend is not among the partitions.
+    worked = Windows(DEFINITIONS["days without weekends"])
+    assert worked.ranges(["2024-01-05", "2024-01-08"]) == [("2024-01-05", "2024-01-05"), ("2024-01-08", "2024-01-08")]
+
+
+def test_a_definition_with_a_partition_more_is_worked_out_again() -> None:
+    windows = AllWindows()
+    ended, growing = DailyPartitionsDefinition(START, END), DailyPartitionsDefinition(START)
+    before = windows.of(ended), windows.of(growing)
+    assert before[1] is not None
+    windows.refresh()
+    assert (windows.of(ended), windows.of(growing)) == before
+    before[1].keys = before[1].keys[:-1]  # as it was before midnight
+    windows.refresh()
+    assert windows.of(ended) is before[0]
+    after = windows.of(growing)
+    assert after is not None
+    assert list(after.keys) == list(growing.get_partition_keys())

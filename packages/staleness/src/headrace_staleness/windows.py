@@ -1,7 +1,7 @@
 """The windows of a partitions definition, sorted once; what overlaps another window is then found by bisection."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
@@ -37,13 +37,21 @@ class Windows:
             self.keys = [start.strftime(definition.fmt) for start in self.starts]
 
     @cached_property
-    def numbers(self) -> Mapping[str, int]:
+    def numbers(self) -> Mapping[str | None, int]:
         """Return the number of each key in the order of time."""
         return {key: number for number, key in enumerate(self.keys)}
 
     def overlapping(self, start: datetime, end: datetime) -> range:
         """Return the numbers of the windows that overlap another one, which is half-open."""
         return range(bisect_right(self.ends, start), bisect_left(self.starts, end))
+
+    def ranges(self, keys: Iterable[str | None]) -> Sequence[tuple[str, str]]:
+        """Return partitions as the first and the last key of each run of neighbours in time."""
+        ranges: list[tuple[int, int]] = []
+        for number in sorted(self.numbers[key] for key in keys if key in self.numbers):
+            follows = ranges and ranges[-1][1] == number - 1 and self.ends[number - 1] == self.starts[number]
+            ranges.append((ranges.pop()[0], number) if follows else (number, number))
+        return [(self.keys[first], self.keys[last]) for first, last in ranges]
 
     def moved(self, number: int, start_offset: int, end_offset: int) -> tuple[datetime, datetime]:
         """Return a window whose ends are moved by partitions, also beyond the first and the last one that there is."""
@@ -69,7 +77,7 @@ class Windows:
 
 
 class AllWindows:
-    """The windows of each definition of a graph, worked out once for all assets that have it."""
+    """The windows of each definition of a graph as they are now, worked out once for all assets that have it."""
 
     def __init__(self) -> None:
         self._known: dict[PartitionsDefinition[str], Windows] = {}
@@ -81,6 +89,12 @@ class AllWindows:
         if definition not in self._known:
             self._known[definition] = Windows(definition)
         return self._known[definition]
+
+    def refresh(self) -> None:
+        """Forget the definitions that have a partition more by now."""
+        for definition, windows in list(self._known.items()):
+            if definition.get_last_partition_key() != (windows.keys[-1] if windows.keys else None):
+                del self._known[definition]
 
 
 def _period(definition: TimeWindowPartitionsDefinition) -> timedelta | None:
