@@ -164,6 +164,7 @@ class History:
         return found
 
 
+@pytest.mark.timeout(3600 if THOROUGH else 300)  # two seconds for a history
 @settings(
     # The same few each time; each night many others.
     max_examples=400 if THOROUGH else 8,

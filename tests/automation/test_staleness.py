@@ -22,7 +22,7 @@ from dagster_dbt_common.automation.reconcile import Follower, Stored, all_behind
 from dagster_dbt_common.automation.reconcile import History as MadeOfAll
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.main_job.plan import History, plan_build
-from headrace_staleness import AllWindows, Made
+from headrace_staleness import AllWindows, Beginning, Made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,12 +87,12 @@ class Log:
     def load(self, table: Table, partition: Partition) -> None:
         """Record a partition of a loader, which does not say when it began."""
         self.last += 1
-        self.made[table.name][partition] = Made.at(self.last)
+        self.made[table.name][partition] = Made(self.last)
 
     def build(self, table: Table, partition: Partition, began: int, run: str) -> None:
         """Record a partition of a run that began when `began` was the newest id."""
         self.last += 1
-        self.made[table.name][partition] = Made.at(self.last, began, run)
+        self.made[table.name][partition] = Made(self.last, Beginning(began, run))
 
 
 @st.composite
@@ -169,9 +169,10 @@ def stale_by_definition(tables: Sequence[Table], log: Log) -> set[tuple[str, Par
                     came_later = mine is not None and theirs is not None and theirs.id > mine.id
                     came_meanwhile = (
                         mine is not None
+                        and mine.began is not None
                         and theirs is not None
                         and theirs.id > mine.began.read_up_to
-                        and theirs.began.run != mine.began.run
+                        and (theirs.began is None or theirs.began.run != mine.began.run)
                     )
                     if mine is None or came_later or came_meanwhile or (upstream.name, read) in stale:
                         stale.add((table.name, partition))
@@ -219,7 +220,7 @@ def stale_of_main_job(tables: Sequence[Table], log: Log) -> set[tuple[str, Parti
     history = {
         AssetKey(name): History(
             storage_ids={partition: each.id for partition, each in made.items()},
-            began={partition: each.began for partition, each in made.items()},
+            began={partition: each.began for partition, each in made.items() if each.began},
             code_versions=dict.fromkeys(made, "1"),
         )
         for name, made in log.made.items()

@@ -47,12 +47,12 @@ def test_what_has_no_partitions_reads_all_or_the_last_one_and_is_read_whole() ->
 @pytest.mark.parametrize(
     ("theirs", "mine", "newest"),
     [
-        (Made.at(7), None, 7),
-        (Made.at(7), Made.at(6), 7),
-        (Made.at(7), Made.at(8), None),
-        (Made.at(7), Made.at(9, 5), 7),  # recorded while its reader was being built
-        (Made.at(7, 5, "a"), Made.at(9, 5, "a"), None),  # by the reader's own run, which reads it
-        (Made.at(7, 5, "a"), Made.at(9, 5, "b"), 7),  # by a run that began at the same id
+        (Made(7), None, 7),
+        (Made(7), Made(6), 7),
+        (Made(7), Made(8), None),
+        (Made(7), Made(9, Beginning(5)), 7),  # recorded while its reader was being built
+        (Made(7, Beginning(5, "a")), Made(9, Beginning(5, "a")), None),  # by the reader's own run, which reads it
+        (Made(7, Beginning(5, "a")), Made(9, Beginning(5, "b")), 7),  # by a run that began at the same id
     ],
 )
 def test_what_was_recorded_since_a_build_began_is_newer(theirs: Made, mine: Made | None, newest: int | None) -> None:

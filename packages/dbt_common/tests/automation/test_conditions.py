@@ -12,7 +12,7 @@ import pytest
 from dagster_dbt_common import DbtConfigError, dbt_definitions
 from dagster_dbt_common.automation.conditions import Automation, Upstreams, table_condition, view_condition
 from dagster_dbt_common.automation.reconcile import Follower, History, Stored, all_behind
-from headrace_staleness import AllWindows, Made
+from headrace_staleness import AllWindows, Beginning, Made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ def test_a_models_own_config_wins_over_the_option_and_a_wrong_one_names_its_file
 
 def behind(followers: Sequence[Follower], **ids: Mapping[str | None, int]) -> Mapping[str, Sequence[str | None]]:
     """Return the partitions that are behind, by asset."""
-    made = {dg.AssetKey(name): {key: Made.at(id_) for key, id_ in each.items()} for name, each in ids.items()}
+    made = {dg.AssetKey(name): {key: Made(id_) for key, id_ in each.items()} for name, each in ids.items()}
     found = all_behind(followers, History(made), AllWindows())
     return {key.to_user_string(): sorted(each.partitions, key=str) for key, each in found.items() if each.partitions}
 
@@ -163,18 +163,18 @@ def test_an_hour_reads_its_day_and_a_month_all_of_its_days() -> None:
 
 def test_what_was_loaded_while_its_reader_was_built_is_newer_than_the_reader() -> None:
     follower = Follower(Stored(TABLE, DAYS), [Stored(RAW, DAYS)])
-    made = {RAW: {"2024-01-01": Made.at(7)}, TABLE: {"2024-01-01": Made.at(9, 5)}}
+    made = {RAW: {"2024-01-01": Made(7)}, TABLE: {"2024-01-01": Made(9, Beginning(5))}}
     assert all_behind([follower], History(made), AllWindows())[TABLE].partitions == {"2024-01-01": 7}
     # Two tables of one run have one beginning, and the second one has read the first.
-    together = {RAW: {"2024-01-01": Made.at(7, 5, "a")}, TABLE: {"2024-01-01": Made.at(9, 5, "a")}}
+    together = {RAW: {"2024-01-01": Made(7, Beginning(5, "a"))}, TABLE: {"2024-01-01": Made(9, Beginning(5, "a"))}}
     assert all_behind([follower], History(together), AllWindows()) == {}
     # Two runs may begin at one id.
-    at_once = {RAW: {"2024-01-01": Made.at(7, 5, "a")}, TABLE: {"2024-01-01": Made.at(9, 5, "b")}}
+    at_once = {RAW: {"2024-01-01": Made(7, Beginning(5, "a"))}, TABLE: {"2024-01-01": Made(9, Beginning(5, "b"))}}
     assert all_behind([follower], History(at_once), AllWindows())[TABLE].partitions == {"2024-01-01": 7}
 
 
 def test_a_source_of_unsaid_partitions_is_left_to_the_conditions() -> None:
-    history = History({RAW: {None: Made.at(7)}, TABLE: {"2024-01-01": Made.at(5)}}, frozenset({RAW}))
+    history = History({RAW: {None: Made(7)}, TABLE: {"2024-01-01": Made(5)}}, frozenset({RAW}))
     assert all_behind([Follower(Stored(TABLE, DAYS), [Stored(RAW)])], history, AllWindows()) == {}
     mart = Follower(Stored(MART), [Stored(RAW)])
     assert all_behind([mart], history, AllWindows())[MART].partitions == {None: 7}

@@ -5,7 +5,7 @@ that it reads has a newer id than it has itself, or was recorded while it was be
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from headrace_staleness.reading import Reading
@@ -34,17 +34,12 @@ class Made(NamedTuple):
 
     Args:
         id: its storage id.
-        began: when its build began: what one run makes has one beginning, and is read within it. At its own id where
-            nobody recorded that.
+        began: when its build began: what one run makes has one beginning, and is read within it. None where nobody
+            recorded that, as of a loader: it has read all that was there before itself.
     """
 
     id: int
-    began: Beginning
-
-    @classmethod
-    def at(cls, id_: int, read_up_to: int | None = None, run: str = "") -> "Made":
-        """Return a materialization of a storage id; where nothing says when it began, it has read all before it."""
-        return cls(id_, Beginning(id_ if read_up_to is None else read_up_to, run))
+    began: Beginning | None = None
 
 
 class Changes:
@@ -62,16 +57,16 @@ class Changes:
         reading: Reading,
         upstream: Windows | None,
         made: Mapping[Partition, Made],
-        planned: Iterable[Partition] = (),
+        planned: Collection[Partition] = (),
     ) -> None:
         self._reading = reading
-        ids: dict[Partition, float] = {key: each.id for key, each in made.items()}
-        ids.update(dict.fromkeys(planned, math.inf))
-        without_windows: Sequence[Partition] = [*ids] or [None]
+        self._made = made
+        without_windows: Sequence[Partition] = [*dict.fromkeys((*made, *planned))] or [None]
         self.keys = upstream.keys if upstream else without_windows
         """The partitions, in the order of the places that `Reading` says."""
+        ids: dict[Partition, float] = {key: each.id for key, each in made.items()}
+        ids.update(dict.fromkeys(planned, math.inf))
         self._ids = [ids.get(key, _NEVER) for key in self.keys]
-        self._made = [made.get(key) for key in self.keys]
 
     def read(self, key: Partition) -> Sequence[Partition]:
         """Return the partitions of the upstream that a partition of the reader reads, of those that exist."""
@@ -94,11 +89,9 @@ class Changes:
             return None
         if reader is None or newest > reader.id:
             return newest
-        if newest <= reader.began.read_up_to:
+        began = reader.began
+        if began is None or newest <= began.read_up_to:
             return None
         # Recorded while the reader was being built; but what the reader's own run made, it has read.
-        pairs = zip(self._ids[read], self._made[read], strict=True)
-        return max(
-            (id_ for id_, made in pairs if made and id_ > reader.began.read_up_to and made.began != reader.began),
-            default=None,
-        )
+        found = (self._made[key] for key in self.keys[read] if key in self._made)
+        return max((made.id for made in found if made.id > began.read_up_to and made.began != began), default=None)

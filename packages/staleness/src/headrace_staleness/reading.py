@@ -29,6 +29,7 @@ class Reading:
     ) -> None:
         self._reader, self._upstream = reader, upstream
         self._offsets = start_offset, end_offset
+        self._is_moved = self._offsets != (0, 0)
         self._last_only = last_only
 
     def places(self, key: str | None) -> slice:
@@ -39,7 +40,10 @@ class Reading:
         number = self._reader.numbers.get(key) if self._reader else None
         if self._upstream is None or self._reader is None or number is None:
             return slice(-1, None) if self._last_only and self._upstream is not None else slice(None)
-        if self._reader is self._upstream and self._offsets == (0, 0):
+        if self._is_moved:
+            read = self._upstream.overlapping(*self._reader.moved(number, *self._offsets))
+        elif self._reader is self._upstream:
             return slice(number, number + 1)
-        read = self._upstream.overlapping(*self._reader.moved(number, *self._offsets))
+        else:
+            read = self._upstream.overlapping(self._reader.starts[number], self._reader.ends[number])
         return slice(read.start, read.stop)

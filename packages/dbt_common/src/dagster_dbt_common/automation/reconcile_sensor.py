@@ -28,7 +28,7 @@ from dagster import (
 
 from dagster_dbt_common.automation.reconcile import Behind, Follower, History, all_behind
 from dagster_dbt_common.partitions.run_tags import FULL_REFRESH, READ_UP_TO
-from headrace_staleness import AllWindows, Made
+from headrace_staleness import AllWindows, Beginning, Made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -219,7 +219,7 @@ class Histories:
         return History(made, frozenset(unsaid))
 
     def _made(self, key: AssetKey, storage_id: int) -> Made:
-        return self._made_by_id[key].get(storage_id) or Made.at(storage_id)
+        return self._made_by_id[key].get(storage_id) or Made(storage_id)
 
     def _learn(self, instance: DagsterInstance, key: AssetKey) -> None:
         """Read the tags of the materializations since the last time, of the newest thousand.
@@ -230,8 +230,8 @@ class Histories:
         since = AssetRecordsFilter(key, after_storage_id=max(known, default=None))
         for record in instance.fetch_materializations(since, limit=_RECORDS_A_LOOK).records:
             tags = (record.asset_materialization.tags if record.asset_materialization else None) or {}
-            read_up_to = int(tags.get(READ_UP_TO, record.storage_id))
-            known[record.storage_id] = Made.at(record.storage_id, read_up_to, record.run_id)
+            began = Beginning(int(tags[READ_UP_TO]), record.run_id) if READ_UP_TO in tags else None
+            known[record.storage_id] = Made(record.storage_id, began)
 
 
 class _Gates:

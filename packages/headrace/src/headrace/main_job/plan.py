@@ -1,7 +1,7 @@
 """What the main job has to build: the asset partitions that are missing, changed, or older than an upstream."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -35,14 +35,11 @@ class History:
 
     def made(self) -> Mapping[Partition, Made]:
         """Return the last materialization of each partition that has one."""
-        return {key: self._made(key, id_) for key, id_ in self.storage_ids.items()}
+        return {key: Made(id_, self.began.get(key)) for key, id_ in self.storage_ids.items()}
 
     def shown(self) -> Mapping[Partition, Made]:
         """Return what a view shows: what the first materialization with its code of now has made."""
-        return {} if self.code_since is None else {None: self._made(None, self.code_since)}
-
-    def _made(self, key: Partition, id_: int) -> Made:
-        return Made(id_, self.began.get(key) or Beginning(id_))
+        return {} if self.code_since is None else {None: Made(self.code_since, self.began.get(None))}
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def changes(
     parent: AssetNode,
     windows: AllWindows,
     made: Mapping[Partition, Made],
-    planned: Iterable[Partition] = (),
+    planned: Collection[Partition] = (),
 ) -> Changes:
     """Return when the partitions of a parent changed, for questions of those of a child, which reads by its mapping.
 
