@@ -144,6 +144,55 @@ class Cell:
 _COLUMN = {"date": "local_day", "timestamp": "ts", "timestamptz": "seen"}
 
 
+@dataclass(frozen=True)
+class Trailing:
+    """A kind of model that counts, beside each of its rows, those before it, also in the two partitions before its own.
+
+    Args:
+        base: the model that it reads, of the same partitions.
+    """
+
+    base: Cell
+
+    @property
+    def name(self) -> str:
+        """Return the name of its model."""
+        return f"back_{self.base.name}"
+
+    @property
+    def rows(self) -> str:
+        """Return what a full build of it selects."""
+        column = _COLUMN[self.base.type]
+        back = "3" if self.base.type == "date" else f"interval '{LOOKED_BACK[self.base.grain]}'"
+        earlier = f"w.{column} > v.{column} - {back} and w.{column} <= v.{column}"
+        base = f"{{{{ ref('{self.base.name}') }}}}"
+        return f"select v.id, v.{column}, (select count(*) from {base} w where {earlier}) as earlier from {base} v"
+
+    def files(self) -> Mapping[str, str]:
+        """Return its model, by file."""
+        column = _COLUMN[self.base.type]
+        partitions = (
+            f"grain: '{self.base.grain}', start: '{GRAINS[self.base.grain]}', timezone: '{self.base.zone}', lookback: 2"
+        )
+        config = (
+            f"materialized='incremental', incremental_strategy='delete_window+insert', event_time='{column}', "
+            f'meta=fromyaml("{{dagster: {{partitions: {{{partitions}}}}}}}")'
+        )
+        window = f"{{{{ in_window('v.{column}') }}}}"
+        return {f"models/{self.name}.sql": f"{{{{ config({config}) }}}} {self.rows} where {window}"}
+
+
+LOOKED_BACK = {"hour": "2 hours", "day": "46 hours", "month": "58 days"}
+"""How far each grain is looked back at, in no two partitions less: a day has 23 hours, and two months have 59 days."""
+
+
+def trailing() -> Iterator[Trailing]:
+    """Yield the kinds of models that look back."""
+    for grain, zone, type_ in product(LOOKED_BACK, ("UTC", "America/New_York"), TYPES):
+        if type_ != "date" or grain == "day":
+            yield Trailing(Cell("delete_window+insert", grain, type_, zone, "model"))
+
+
 def partitions() -> Iterator[tuple[str, str]]:
     """Yield each grain with each zone of partitions."""
     yield from product(GRAINS, ZONES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import psycopg2
 import pytest
-from kinds_warehouse import Warehouse, build_in_every_way, refusal_of_a_date
+from kinds_warehouse import Warehouse, build_in_every_way, build_what_looks_back, refusal_of_a_date
 from partition_kinds import SESSIONS, Cell, around, cells, neighbours, partitions
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def test_all_kinds_of_these_partitions_equal_a_full_build(
     open_: Callable[[str], Warehouse], session: str, grain: str, zone: str
 ) -> None:
     build_in_every_way(open_(session), grain, zone, seed=f"{session} {grain} {zone}", thorough=THOROUGH)
+    build_what_looks_back(open_(session), grain, zone, seed=f"{session} {grain} {zone}")
 
 
 @pytest.mark.some_of("dates of hours on Postgres", 1)
