@@ -85,6 +85,15 @@ def lake(tmp_path_factory: pytest.TempPathFactory, run_postgres: RunPostgres, op
         shutil.rmtree(top)
 
 
+@pytest.fixture
+def built(lake: Lake) -> Lake:
+    """Build what is not fresh in the lake."""
+    made = lake.shop.call("engine", "init", "ducklake")
+    assert made.returncode == 0, made.stderr
+    lake.shop.run()
+    return lake
+
+
 def contents(connection: duckdb.DuckDBPyConnection, database: str) -> Mapping[str, tuple[Any, Any]]:
     """Return names and types of the columns, and the rows, of each table of a database."""
     found = {}
@@ -168,16 +177,16 @@ def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
 
 
 @WRITERS
-def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> None:
+def test_two_hosts_build_the_same_days_at_once(built: Lake, tmp_path: Path) -> None:
     """Each has a Dagster of its own, whose pools the other does not see: what meets is a conflict, and is run again."""
-    with lake.connected() as connection:
+    with built.connected() as connection:
         before = contents(connection, "lake")
-    hosts = [_host(lake.shop, tmp_path / name) for name in ("one", "other")]
+    hosts = [_host(built.shop, tmp_path / name) for name in ("one", "other")]
     with ThreadPoolExecutor(len(hosts)) as pool:
         calls = [pool.submit(_build, host, seed) for seed, host in enumerate(hosts)]
         done = [one for call in calls for one in call.result()]
     assert [one.stderr[-3000:] for one in done if one.returncode] == []
-    with lake.connected() as connection:
+    with built.connected() as connection:
         after = contents(connection, "lake")
     for name in DAILY:
         assert after[name] == before[name], name
@@ -192,32 +201,32 @@ def test_two_hosts_build_the_same_days_at_once(lake: Lake, tmp_path: Path) -> No
     ],
 )
 def test_the_first_load_of_a_day_by_two_at_once_is_there_once(
-    lake: Lake, tmp_path: Path, model: str, day: str, key: str
+    built: Lake, tmp_path: Path, model: str, day: str, key: str
 ) -> None:
     """No row is deleted, so that by DuckLake alone both would commit: what both change is the table itself."""
     of_day = f"select count(*) from lake.main.{model} where {day} = '{DAYS[1]}'"
-    with lake.writing() as connection:
+    with built.writing() as connection:
         connection.execute(f"delete from lake.main.{model} where {day} = '{DAYS[1]}'")
-    with lake.connected() as connection:
+    with built.connected() as connection:
         assert connection.execute(of_day).fetchall() == [(0,)]
-    hosts = [_host(lake.shop, tmp_path / name) for name in ("first", "second")]
+    hosts = [_host(built.shop, tmp_path / name) for name in ("first", "second")]
     command = [str(BIN / "dg"), "launch", "--assets", model, "--partition", DAYS[1]]
     folder = ROOT / "projects/analytics"
-    with lake.writing() as held:
+    with built.writing() as held:
         # Commits wait: both have read, deleted and inserted before either of them is there.
-        held.execute(f"attach '{lake.catalog}' as catalog (type postgres)")
+        held.execute(f"attach '{built.catalog}' as catalog (type postgres)")
         held.execute("begin")
         held.execute("call postgres_execute('catalog', 'lock table ducklake_snapshot in share mode')")
         runs = [
             subprocess.Popen(command, cwd=folder, env=host, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for host in hosts
         ]
-        _await_waiting(lake, 2)
+        _await_waiting(built, 2)
         held.execute("commit")
     said = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], said
     assert sum(text.count("STEP_UP_FOR_RETRY") for text in said) >= 1, "they have met"
-    with lake.connected() as connection:
+    with built.connected() as connection:
         twice = f"select count(*) - count(distinct {key}) from lake.main.{model}"
         assert connection.execute(twice).fetchall() == [(0,)]
         assert connection.execute(of_day).fetchall() != [(0,)]
@@ -234,9 +243,9 @@ def _await_waiting(lake: Lake, number: int) -> None:
 
 
 @WRITERS
-def test_its_upkeep_leaves_the_rows_and_fewer_files(lake: Lake, tmp_path: Path) -> None:
+def test_its_upkeep_leaves_the_rows_and_fewer_files(built: Lake, tmp_path: Path) -> None:
     """A microbatch leaves a file a day, a build a snapshot: the first are merged, the second go with their time."""
-    host = _host(lake.shop, tmp_path / "upkeep")
+    host = _host(built.shop, tmp_path / "upkeep")
     command = [str(BIN / "dg"), "launch", "--job", "dbt_analytics__maintenance"]
 
     def keep_up() -> None:
@@ -244,32 +253,32 @@ def test_its_upkeep_leaves_the_rows_and_fewer_files(lake: Lake, tmp_path: Path) 
         done = subprocess.run(command, check=False, cwd=folder, env=host, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
 
-    with lake.connected() as connection:
+    with built.connected() as connection:
         before, files = contents(connection, "lake"), _files_of(connection, "customer_days")
         (snapshots,) = connection.execute("select count(*) from ducklake_snapshots('lake')").fetchall()
     assert files > 1
     keep_up()
-    with lake.connected() as connection:
+    with built.connected() as connection:
         assert _files_of(connection, "customer_days") == 1
         assert connection.execute("select count(*) from ducklake_snapshots('lake')").fetchall() > [snapshots]
-    stored = {*Path(lake.shop.folder, "state/ducklake").rglob("*.parquet")}
-    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
+    stored = {*Path(built.shop.folder, "state/ducklake").rglob("*.parquet")}
+    with duckdb.connect(config={"extension_directory": built.extensions}) as connection:
         connection.load_extension("postgres_scanner")
-        connection.execute(f"attach '{lake.catalog}' as catalog (type postgres)")
+        connection.execute(f"attach '{built.catalog}' as catalog (type postgres)")
         for table, column in (("snapshot", "snapshot_time"), ("files_scheduled_for_deletion", "schedule_start")):
             connection.execute(f"update catalog.public.ducklake_{table} set {column} = {column} - interval '8 days'")
     keep_up()
     # What was scheduled for removal just now goes when it is a week old.
-    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
+    with duckdb.connect(config={"extension_directory": built.extensions}) as connection:
         connection.load_extension("postgres_scanner")
-        connection.execute(f"attach '{lake.catalog}' as catalog (type postgres)")
+        connection.execute(f"attach '{built.catalog}' as catalog (type postgres)")
         scheduled = "catalog.public.ducklake_files_scheduled_for_deletion"
         connection.execute(f"update {scheduled} set schedule_start = schedule_start - interval '8 days'")
     keep_up()
-    with lake.connected() as connection:
+    with built.connected() as connection:
         assert contents(connection, "lake") == before
         assert connection.execute("select count(*) from ducklake_snapshots('lake')").fetchall() < [snapshots]
-    assert {*Path(lake.shop.folder, "state/ducklake").rglob("*.parquet")} < stored
+    assert {*Path(built.shop.folder, "state/ducklake").rglob("*.parquet")} < stored
 
 
 def _files_of(connection: duckdb.DuckDBPyConnection, table: str) -> int:

@@ -164,7 +164,9 @@ class Trailing:
         """Return what a full build of it selects."""
         column = _COLUMN[self.base.type]
         back = "3" if self.base.type == "date" else f"interval '{LOOKED_BACK[self.base.grain]}'"
-        earlier = f"w.{column} > v.{column} - {back} and w.{column} <= v.{column}"
+        # A day before an instant is one of the session's clock.
+        of = "at time zone 'UTC'" if self.base.type == "timestamptz" else ""
+        earlier = f"w.{column} {of} > v.{column} {of} - {back} and w.{column} <= v.{column}"
         base = f"{{{{ ref('{self.base.name}') }}}}"
         return f"select v.id, v.{column}, (select count(*) from {base} w where {earlier}) as earlier from {base} v"
 
