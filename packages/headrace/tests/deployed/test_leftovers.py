@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from conftest import KillingTail
 
+pytestmark = pytest.mark.slow
+
 INSTANCE = """
 telemetry: {enabled: false}
 run_launcher: {module: headrace.deployed.launcher, class: LocalRunLauncher}

@@ -20,6 +20,8 @@ from headrace.doctor.folders import check_disk
 from headrace.local_dagster.dead_runs import DeadRuns
 from headrace.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 Running = Callable[..., Any]
 
 FLOCK = "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire()"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DAYS = [f"2024-01-{day}" for day in (29, 30, 31)] + ["2024-02-01"]
 FIRST, LAST = date(2024, 1, 29), date(2024, 2, 1)
-DAILY = DailyPartitionsDefinition("2024-01-15")
+DAILY = DailyPartitionsDefinition("2024-01-15", end_date="2024-03-01")
 LOOKS_BACK = TimeWindowPartitionMapping(start_offset=-1)
 
 
@@ -49,8 +49,8 @@ NODES = [
     node("daily", "view", partitions=DAILY),
     node("both", "daily", "other_view", partitions=DAILY),
     node("looking_back", "daily", partitions=DAILY, back_at="daily"),
-    node("hourly", "daily", partitions=HourlyPartitionsDefinition("2024-01-15-00:00")),
-    node("monthly", "daily", partitions=MonthlyPartitionsDefinition("2024-01-01")),
+    node("hourly", "daily", partitions=HourlyPartitionsDefinition("2024-01-15-00:00", end_date="2024-03-01-00:00")),
+    node("monthly", "daily", partitions=MonthlyPartitionsDefinition("2024-01-01", end_date="2024-03-01")),
     node("whole", "daily"),
     node("shown", "daily", is_view=True),
     node("apart", "other_view"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 
-from ingest.exports import ExportError, find_export
+from ingest.exports import Export, ExportError, find_export
 from ingest.lake import Lake
 from ingest.parsing import parsed, quoted
 from ingest.reading import TEXT, read
@@ -61,9 +61,12 @@ def load(
         export = find_export(exports, table, day)
         version = export.version()
         digest = export.sha256()
-        extra_columns = read(connection, export, table)
-        if export.version() != version:
-            raise ExportError(f"{export.path}: changed while it was read; load it again when it is complete")
+        try:
+            extra_columns = read(connection, export, table)
+        except (ExportError, duckdb.Error):
+            _require_version(export, version)  # half of a line may be wrong by itself
+            raise
+        _require_version(export, version)
         rows = validate(connection, export, table, window)
         typed = connection.table(TEXT).project(
             ", ".join(f"{parsed(column)} as {quoted(column.name)}" for column in table.columns)
@@ -87,6 +90,11 @@ def load(
         extra_columns=extra_columns,
         preview=_preview(typed, table),
     )
+
+
+def _require_version(export: Export, version: tuple[int, int, int]) -> None:
+    if export.version() != version:
+        raise ExportError(f"{export.path}: changed while it was read; load it again when it is complete")
 
 
 def column_schema(table: Table) -> dg.TableSchema:
