@@ -167,6 +167,8 @@ def build_what_looks_back(warehouse: Warehouse, grain: str, zone: str, *, seed: 
     """
     rng = random.Random(seed)  # noqa: S311 - an order, not a secret
     kinds = [each for each in trailing() if (each.base.grain, each.base.zone) == (grain, zone)]
+    if not kinds:
+        return
     bases, names = [each.base.name for each in kinds], [each.name for each in kinds]
     specs = {spec.key.to_user_string(): spec for spec in warehouse.definitions.resolve_all_asset_specs()}
     for each in kinds:
