@@ -276,10 +276,12 @@ def test_a_file_that_is_cut_off_is_refused(loader: Loader, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_the_source_still_writes_is_refused(loader: Loader) -> None:
+@pytest.mark.parametrize("torn", ["", "k,1,2024\n"], ids=["whole lines", "half of a line"])
+def test_a_file_that_the_source_still_writes_is_refused(loader: Loader, torn: str) -> None:
     path = loader.day / f"{DAY}.csv"
     # Long enough to read that the writer has its turn meanwhile.
-    path.write_text(HEADER + "".join(f"k{number},{number},2024-02-03,,,\n" for number in range(200_000)))
+    lines = [f"k{number},{number},2024-02-03,,,\n" for number in range(200_000)]
+    path.write_text(HEADER + "".join(lines) + torn)
     begun, done = threading.Event(), threading.Event()
 
     def append() -> None:
