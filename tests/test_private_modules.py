@@ -59,7 +59,9 @@ ADAPTERS = {
     f"{HEADRACE}/local_dagster/servers.py": {"dagster._cli.api"},
     # The event log in SQLite that writes in batches.
     f"{HEADRACE}/local_dagster/event_log.py": {
+        "dagster._core.storage.asset_check_execution_record",
         "dagster._core.storage.event_log",
+        "dagster._core.storage.event_log.schema",
         "dagster._core.storage.event_log.sqlite.sqlite_event_log",
         "dagster._core.storage.sqlite",
         "dagster._serdes",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 from dagster import DagsterInstance, DagsterInvariantViolationError
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +103,38 @@ def test_the_log_is_that_of_dagsters_own_storage(tmp_path: Path, monkeypatch: py
     for name in ("event_logs", "asset_keys", "asset_event_tags", "asset_check_executions"):
         assert table(ours, name) == table(dagsters, name), name
         assert table(ours, name), name
+
+
+def test_the_planned_checks_of_a_range_are_the_rows_that_dagster_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.job
+    def work() -> None: ...
+
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    rows = {}
+    for name, config in (("ours", OURS), ("dagsters", "")):
+        folder = home(tmp_path / name, config)
+        with instance_of(folder, monkeypatch) as instance:
+            run = instance.create_run_for_job(work, run_id="4c4a3a5e-8f0e-4a0c-b1a5-0d6f1c2b3a49")
+            some = HOURS.subset_with_partition_keys(["2024-01-01-05:00", "2024-01-02-03:00"])
+            for subset in (some.to_serializable_subset(), None):
+                event = dg.DagsterEvent(
+                    dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value,
+                    job_name="work",
+                    event_specific_data=AssetCheckEvaluationPlanned(
+                        asset_key=hourly.key, check_name="is_right", partitions_subset=subset
+                    ),
+                )
+                instance.handle_new_event(
+                    dg.EventLogEntry(None, 10, "", run.run_id, 1704067200.5, job_name="work", dagster_event=event)
+                )
+        with closing(sqlite3.connect(folder / "history" / "runs" / "index.db")) as index:
+            columns = [row[1] for row in index.execute("pragma table_info(asset_check_executions)")]
+            kept = ", ".join(column for column in columns if column != "create_timestamp")
+            rows[name] = index.execute(f"select {kept} from asset_check_executions order by id").fetchall()
+    assert rows["ours"] == rows["dagsters"]
+    assert len(rows["ours"]) == 3
 
 
 def test_either_storage_reads_and_continues_what_the_other_wrote(

@@ -5,13 +5,13 @@ import warnings
 from collections.abc import Iterator
 
 import dagster as dg
+import duckdb
 
 from ingest import settings, tables
 from ingest.checks import CheckedFile, check, check_specs, failed_partitions
 from ingest.engine import engine
-from ingest.exports import ExportError
 from ingest.lake import open_lake
-from ingest.loading import Loaded, column_schema, lake_name, load, metadata
+from ingest.loading import Loaded, column_schema, lake_name, load, load_each, metadata
 from ingest.tables import Table
 from ingest.validation import Window
 
@@ -27,8 +27,8 @@ RawEvent = dg.AssetMaterialization | dg.AssetCheckResult | dg.MaterializeResult[
 def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     """Return the asset `raw/<table>`, partitioned by `days` where the table is daily.
 
-    A run over a range of days loads them one after another. Where some fail, the others are recorded, and the
-    run fails at its end with the reason of each. Each run asks the environment where exports and lake are.
+    A run over a range of days loads two at once. Where some fail, the others are recorded, and the run fails at its
+    end with the reason of each. Each run asks the environment where exports and lake are.
     """
     key = dg.AssetKey(["raw", table.name])
 
@@ -58,19 +58,18 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
     )
     def load_raw(context: dg.AssetExecutionContext) -> Iterator[RawEvent]:
         partitions = _partitions(context, days) if table.daily else {table.name: None}
-        loaded: dict[str, Loaded] = {}
-        failed: dict[str, str] = {}
         try:
             exports, lake = settings.exports(), open_lake(settings.lake())
         except settings.SettingError as error:
             raise dg.Failure(str(error)) from error
         with engine() as connection:
-            for partition, window in partitions.items():
+
+            def load_one(cursor: duckdb.DuckDBPyConnection, partition: str) -> Loaded:
+                window = partitions[partition]
                 day = partition if window else None
-                try:
-                    loaded[partition] = load(connection, table, exports=exports, lake=lake, day=day, window=window)
-                except ExportError as error:
-                    failed[partition] = str(error)
+                return load(cursor, table, exports=exports, lake=lake, day=day, window=window)
+
+            loaded, failed = load_each(connection, load_one, list(partitions))
             files = {
                 partition: CheckedFile(lake.location(lake_name(table, partition)))
                 for partition in failed_partitions(context.instance, key)

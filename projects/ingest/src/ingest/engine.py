@@ -6,14 +6,17 @@ from contextlib import contextmanager
 
 import duckdb
 
-# A day is loaded at a time, and what does not fit spills to the temporary folder.
+# Of all connections together; what does not fit spills to the temporary folder.
 MEMORY_LIMIT = "512MB"
 THREADS = 2
 
 
 @contextmanager
 def engine() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB of its own for one step, and remove what it spilled when the step is over."""
+    """Open a DuckDB of its own for one step, and remove what it spilled when the step is over.
+
+    Its cursors have the same settings, and share its memory and threads.
+    """
     with tempfile.TemporaryDirectory(prefix="ingest-") as spill:
         settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": MEMORY_LIMIT,
@@ -23,5 +26,5 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
         }
         with duckdb.connect(":memory:", config=settings) as connection:
             # A Parquet timestamp with a zone becomes text on the way in; without this, in the machine's zone.
-            connection.execute("set timezone = 'UTC'")
+            connection.execute("set global timezone = 'UTC'")
             yield connection

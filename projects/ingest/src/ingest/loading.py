@@ -1,8 +1,10 @@
 """Loads one export into one file of the lake: find, read, validate, replace."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import dagster as dg
 import duckdb
@@ -14,6 +16,7 @@ from ingest.reading import TEXT, read
 from ingest.tables import Table
 from ingest.validation import Window, validate
 
+AT_ONCE = 2
 PREVIEW_ROWS = 5
 PREVIEW_WIDTH = 80
 # Small enough for a reader to skip by time and to hold one in memory, large enough to compress.
@@ -90,6 +93,49 @@ def load(
         extra_columns=extra_columns,
         preview=_preview(typed, table),
     )
+
+
+def load_each(
+    connection: duckdb.DuckDBPyConnection,
+    load_one: Callable[[duckdb.DuckDBPyConnection, str], Loaded],
+    partitions: Sequence[str],
+) -> tuple[dict[str, Loaded], dict[str, str]]:
+    """Load partitions, some at once: one is read while another one's file is on its way to the lake.
+
+    Args:
+        connection: the engine, of which each of those at once has a cursor.
+        load_one: loads a partition with a cursor.
+        partitions: the partitions, in the order in which they begin.
+
+    Returns:
+        What was loaded, and the reasons of what failed, by partition. Where another error or an interrupt ends it,
+        those that had begun are loaded to their end, and no other one.
+    """
+    idle: SimpleQueue[duckdb.DuckDBPyConnection] = SimpleQueue()
+    for _ in range(AT_ONCE):
+        idle.put(connection.cursor())
+
+    def attempt(partition: str) -> Loaded | ExportError:
+        cursor = idle.get()
+        try:
+            return load_one(cursor, partition)
+        except ExportError as error:
+            return error
+        finally:
+            idle.put(cursor)
+
+    loaded: dict[str, Loaded] = {}
+    failed: dict[str, str] = {}
+    workers = ThreadPoolExecutor(AT_ONCE)
+    try:
+        for partition, result in zip(partitions, workers.map(attempt, partitions), strict=True):
+            if isinstance(result, ExportError):
+                failed[partition] = str(result)
+            else:
+                loaded[partition] = result
+    finally:
+        workers.shutdown(cancel_futures=True)
+    return loaded, failed
 
 
 def _require_version(export: Export, version: tuple[int, int, int]) -> None:

@@ -12,7 +12,8 @@ from ingest.lines import MAX_ROW_BYTES, csv_fault, jsonl_fault, may_have_row_wit
 from ingest.parsing import quoted
 from ingest.tables import Column, Table
 
-# The DuckDB table with the export's declared columns, all varchar; its rowid counts the export's rows from 0.
+# The table with the export's declared columns, all varchar; its rowid counts the export's rows from 0. It is of one
+# connection alone, so that several may read at once.
 TEXT = "export_text"
 
 
@@ -24,12 +25,13 @@ def read(connection: duckdb.DuckDBPyConnection, export: Export, table: Table) ->
     connection.execute(f"drop table if exists {TEXT}")
     if export.format == "empty":
         columns = ", ".join(f"{quoted(column.name)} varchar" for column in table.columns)
-        connection.execute(f"create table {TEXT} ({columns})")
+        connection.execute(f"create temp table {TEXT} ({columns})")
         return []
     try:
         _require_whole(export)
-        relation, names = _READERS[export.format](connection, export, table)
-        relation.create(TEXT)
+        # DuckDB finds `relation` by the name of the variable: by its own method it makes no temporary table.
+        relation, names = _READERS[export.format](connection, export, table)  # noqa: RUF059
+        connection.execute(f"create temp table {TEXT} as from relation")
     except duckdb.Error as error:
         raise ExportError(f"{export.path}{_fault(export) or ': ' + _first_part(error)}") from error
     except csv.Error as error:
