@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from headrace_staleness import AllWindows, Windows
 
-# Across a month, a year, and both changes of the clock.
+# Across a month, a year, and the change of the clock in spring.
 START, END = datetime(2023, 12, 20), datetime(2024, 4, 10)  # noqa: DTZ001 - Dagster's are of the definition's zone
 DEFINITIONS = {
     "days": DailyPartitionsDefinition(START, END),
@@ -32,6 +32,9 @@ DEFINITIONS = {
         start=START, end=START + timedelta(days=3), cron_schedule="*/15 * * * *", fmt="%Y-%m-%d-%H:%M"
     ),
     "days without weekends": DailyPartitionsDefinition(START, END, exclusions=["0 0 * * 6", "0 0 * * 0"]),
+    "hours of Berlin in autumn": HourlyPartitionsDefinition(
+        "2024-10-26-00:00", "2024-10-29-00:00", timezone="Europe/Berlin"
+    ),
     "none yet": DailyPartitionsDefinition("2024-01-01", "2024-01-01"),
 }
 
@@ -44,6 +47,13 @@ def test_they_are_dagsters(definition: TimeWindowPartitionsDefinition) -> None:
     assert [one.timestamp() for one in windows.starts] == [one.start.timestamp() for one in dagsters]
     assert [one.timestamp() for one in windows.ends] == [one.end.timestamp() for one in dagsters]
     assert [windows.numbers[key] for key in windows.keys] == list(range(len(dagsters)))
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
+def test_each_overlaps_itself_alone(definition: TimeWindowPartitionsDefinition) -> None:
+    windows, others = Windows(definition), Windows(definition)
+    found = [windows.overlapping(start, end) for start, end in zip(others.starts, others.ends, strict=True)]
+    assert found == [range(number, number + 1) for number in range(len(windows.keys))]
 
 
 @given(st.data())

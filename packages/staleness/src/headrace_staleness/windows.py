@@ -11,7 +11,7 @@ _PERIODS = {"HOURLY": timedelta(hours=1), "DAILY": timedelta(days=1)}
 
 
 class Windows:
-    """The windows of all partitions that there are, in the order of time; they do not overlap.
+    """The windows of all partitions that there are, in the order of time and in UTC; they do not overlap.
 
     Args:
         definition: windows of time.
@@ -28,7 +28,9 @@ class Windows:
         elif period is None:
             self.keys = definition.get_partition_keys_in_time_window(TimeWindow(first.start, last.end))
             windows = [definition.time_window_for_partition_key(key) for key in self.keys]
-            self.starts, self.ends = [one.start for one in windows], [one.end for one in windows]
+            # To Python two datetimes of a zone are equal where its clock shows the same: in the doubled hour of autumn.
+            self.starts = [one.start.astimezone(UTC) for one in windows]
+            self.ends = [one.end.astimezone(UTC) for one in windows]
         else:
             # Dagster works each out by a cron iterator, and its key by strftime and strptime: 30 µs.
             start = first.start.astimezone(UTC)
@@ -63,7 +65,7 @@ class Windows:
         start = self.starts[number]
         for _ in range(-offset):
             earlier = self._definition.get_prev_partition_window(start, respect_bounds=False)
-            start = earlier.start if earlier else start
+            start = earlier.start.astimezone(UTC) if earlier else start
         return start
 
     def _end(self, number: int, offset: int) -> datetime:
@@ -72,7 +74,7 @@ class Windows:
         end = self.ends[number]
         for _ in range(offset):
             later = self._definition.get_next_partition_window(end, respect_bounds=False)
-            end = later.end if later else end
+            end = later.end.astimezone(UTC) if later else end
         return end
 
 
