@@ -182,7 +182,8 @@ def test_what_production_has_otherwise_is_no_change(clone: Clone) -> None:
 
 @A_CHANGE
 def test_a_model_reaches_its_children_and_the_exposure(clone: Clone) -> None:
-    edit(clone, "dbt/models/marts/daily/orders.sql", "select", "select  ")
+    edit(clone, "dbt/models/marts/daily/orders.sql", "count(*) as items", "count(order_id) as items")
+    edit(clone, "dbt/models/marts/lifetime/products.sql", "select", "-- what is sold\nselect  ")
     answer = clone.call("--for", "dbt", "--state", str(clone.production))
     assert built(answer) == (BELOW_ORDERS - {"products"}) | {"int_paid", "paid"}
     assert "exposure.jaffle_shop.weekly_report" in answer["dbt"]

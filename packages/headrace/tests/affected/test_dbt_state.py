@@ -39,7 +39,9 @@ def manifest() -> dict[str, Any]:
         "macro.dbt.create_table_as": macro("create"),
         "macro.dbt.snapshot_check_strategy": macro("check"),
         "macro.dbt.generate_schema_name": macro("schema"),
-        "macro.p.by_hand": macro("by hand"),
+        "macro.p.default__by_hand": macro("by hand"),
+        "macro.p.unused": macro("unused_in() unused"),
+        "macro.p.unused_out": macro("unused", "macro.p.unused"),
         "macro.p.test_unique": macro("unique"),
     }
     nodes = {
@@ -50,6 +52,7 @@ def manifest() -> dict[str, Any]:
         TEST: node("test", MART, macros=("macro.p.test_unique",), materialized="test"),
         SNAPSHOT: node("snapshot", SOURCE, materialized="snapshot", strategy="check"),
     }
+    nodes[VIEW]["raw_code"] = "{{ context['by_hand']() }}"
     return {
         "metadata": {"adapter_type": "duckdb"},
         "macros": {key: {"name": key.rpartition(".")[2], **value} for key, value in macros.items()},
@@ -86,7 +89,9 @@ def test_equal_manifests_differ_in_nothing() -> None:
         ("dbt.snapshot_check_strategy", {SNAPSHOT}),
         ("p.test_unique", {TEST}),
         ("dbt.generate_schema_name", {MART, STAGING, VIEW, SEED, TEST, SNAPSHOT}),
-        ("p.by_hand", EVERY),
+        ("p.default__by_hand", EVERY),
+        ("p.unused", set()),
+        ("p.unused_out", set()),
     ],
 )
 def test_a_macro_that_changed_came_or_went(name: str, expected: set[str]) -> None:

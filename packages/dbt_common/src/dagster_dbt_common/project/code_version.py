@@ -79,6 +79,14 @@ class CodeVersions:
         """Return a hash of what a node computes, by each form: 16 hex digits, and before those of now `2:`."""
         return f"{_FORM}:{self._hash(unique_id, _FORM)}+{self._hash(unique_id, _FORM - 1)}"
 
+    def counts(self, macro: str) -> bool:
+        """Return whether a macro's text is part of the versions of the nodes that call it."""
+        props = self._macros.get(macro)
+        if props is None or props["package_name"] in self._not_counted:
+            return False
+        file = Path(props.get("original_file_path") or "")
+        return not (file.parts[-3:-1] == MACROS_DIR.parts[-2:] and (MACROS_DIR / file.name).is_file())
+
     def _hash(self, unique_id: str, form: int) -> str:
         if (unique_id, form) not in self._known:
             props = self._nodes[unique_id]
@@ -148,7 +156,7 @@ class CodeVersions:
         found: set[str] = set()
         while waiting:
             macro = waiting.pop()
-            if macro not in found and self._counts(macro):
+            if macro not in found and self.counts(macro):
                 found.add(macro)
                 text = self._macros[macro]["macro_sql"]
                 waiting += [*self._macros[macro]["depends_on"]["macros"], *self._named(text)]
@@ -165,18 +173,11 @@ class CodeVersions:
         """The project's own macros by the names by which they are called; `default__x` is called by `x`."""
         found: dict[str, list[str]] = defaultdict(list)
         for macro in self._macros:
-            if self._counts(macro):
+            if self.counts(macro):
                 name = macro.rpartition(".")[2]
                 for called in {name, name.partition("__")[2] or name}:
                     found[called].append(macro)
         return found
-
-    def _counts(self, macro: str) -> bool:
-        props = self._macros.get(macro)
-        if props is None or props["package_name"] in self._not_counted:
-            return False
-        file = Path(props.get("original_file_path") or "")
-        return not (file.parts[-3:-1] == MACROS_DIR.parts[-2:] and (MACROS_DIR / file.name).is_file())
 
     def _values(self, texts: Sequence[str], package: str) -> Mapping[str, str]:
         text = "\n".join(texts)

@@ -12,9 +12,17 @@ import click
 import yaml
 
 from headrace.affected.dbt_sources import sources_declared_otherwise
-from headrace.affected.dbt_state import all_nodes, bears_on_every_node, missed, with_children
+from headrace.affected.dbt_state import (
+    all_nodes,
+    bears_on_every_node,
+    below_macros,
+    changed_macros,
+    missed,
+    told_by_code,
+    with_children,
+)
 from headrace.cli.user_errors import UserError
-from headrace.tools.dbt import BaseError, Dbt, Parse, read_manifest
+from headrace.tools.dbt import BaseError, CodeVersions, Dbt, Parse, read_manifest
 from headrace.tools.uv_lock import Lock
 
 PROJECT = "dbt_project.yml"
@@ -107,8 +115,11 @@ def affected_nodes(project: DbtProject, comparison: Comparison, dbt: Dbt, *, eve
             head = dbt.parse(folder, now.target, root=now.root)
             return AffectedNodes(all_nodes(head), _macro_files(project, head), all_nodes(head), head)
         base, head = read_manifest(state), read_manifest(now.target)
+        nodes = (modified - head["sources"].keys()) | missed(base, head, changed)
+        versioned = told_by_code(nodes, base, head, modified=modified)
+        nodes -= _alike(base, head, dbt.code_versions(state, now, versioned) if versioned else None)
     sources = sources_declared_otherwise(*comparison.declarations(project), head["metadata"]["project_name"])
-    nodes = (modified - head["sources"].keys()) | (sources & head["sources"].keys()) | missed(base, head, changed)
+    nodes |= sources & head["sources"].keys()
     files = _macro_files(project, base) | _macro_files(project, head)
     return AffectedNodes(with_children(nodes, head), files, nodes, head)
 
@@ -143,6 +154,15 @@ def is_configured_otherwise(before: str | None, after: str | None) -> bool:
         return bears_on_every_node(*sides)
     except (yaml.YAMLError, AttributeError, ValueError):
         return True
+
+
+def _alike(base: Mapping[str, Any], head: Mapping[str, Any], said: CodeVersions | None) -> set[str]:
+    """Return the nodes that compute what they did, though a text is another one: a comment, or a blank.
+
+    It is what the plan of `headrace run` and Dagster's automation take for the same code. Macros that no code version
+    counts, such as those of dagster-dbt-common, change what they bear on.
+    """
+    return said.alike - below_macros(base, head, changed_macros(base, head) - said.counted) if said else set()
 
 
 def _modified(project: DbtProject, comparison: Comparison, dbt: Dbt, before: Path, now: Parse) -> set[str] | None:

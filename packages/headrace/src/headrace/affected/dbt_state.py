@@ -1,5 +1,6 @@
 """What two dbt manifests say changed, where dbt's own `state:modified` does not: pure comparison."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -15,6 +16,11 @@ _COMPARED_BY_DBT = {
     *("asset-paths", "function-paths", "clean-targets", "target-path", "log-path", "packages-install-path"),
     *("version", "config-version", "require-dbt-version", "restrict-access"),
 }
+# What a node says beside its text, as it is written: elsewhere, values and names of databases are rendered otherwise.
+_BESIDE_TEXT = (
+    *("unrendered_config", "columns", "description", "constraints", "group", "access", "alias", "version"),
+    *("latest_version", "deprecation_date", "language", "fqn"),
+)
 _OF_EVERY_NODE = ("generate_schema_name", "generate_alias_name", "generate_database_name")
 
 
@@ -42,7 +48,7 @@ def missed(base: Manifest, head: Manifest, changed: Collection[str]) -> set[str]
             or (node["resource_type"] == "seed" and node["original_file_path"] in changed)
         )
     }
-    return found | _by_macros(base, head)
+    return found | below_macros(base, head, changed_macros(base, head))
 
 
 def bears_on_every_node(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
@@ -75,20 +81,70 @@ def _reads(node: Mapping[str, Any]) -> Collection[str]:
     return sorted(node.get("depends_on", {}).get("nodes", ()))
 
 
-def _by_macros(base: Manifest, head: Manifest) -> set[str]:
-    """Return the head's nodes below a changed macro; all of them where none is: who calls it is not to be told."""
-    texts = [{key: macro["macro_sql"] for key, macro in manifest["macros"].items()} for manifest in (base, head)]
-    changed = {key for key in texts[0].keys() | texts[1].keys() if texts[0].get(key) != texts[1].get(key)}
-    if not changed:
-        return set()
+def below_macros(base: Manifest, head: Manifest, macros: Iterable[str]) -> set[str]:
+    """Return the head's nodes below macros, before or now.
+
+    All of them, where a macro has no caller but its name stands in another text: who calls it is not to be told.
+    """
     calls = [_callers(manifest) for manifest in (base, head)]
     found: set[str] = set()
-    for macro in changed:
+    for macro in macros:
         callers = {node for called in calls for node in _above(macro, called)}
-        if not any(not caller.startswith("macro.") for caller in callers):
+        if any(not caller.startswith("macro.") for caller in callers):
+            found |= callers
+        elif any(_are_named({macro, *callers}, manifest) for manifest in (base, head)):
             return all_nodes(head)
-        found |= callers
     return found & all_nodes(head)
+
+
+def changed_macros(base: Manifest, head: Manifest) -> set[str]:
+    """Return the macros whose text is another one, with those that are new or gone."""
+    texts = [{key: macro["macro_sql"] for key, macro in manifest["macros"].items()} for manifest in (base, head)]
+    return {key for key in texts[0].keys() | texts[1].keys() if texts[0].get(key) != texts[1].get(key)}
+
+
+def told_by_code(nodes: Iterable[str], base: Manifest, head: Manifest, *, modified: Collection[str]) -> set[str]:
+    """Return the models and snapshots, of these nodes, of which the code version says all that may have changed.
+
+    They differ in no more than their text, or dbt takes them for unmodified, and a macro has changed. A seed is not
+    among them: of one above 1 MiB its manifest has the path alone.
+
+    Args:
+        nodes: what may have changed.
+        base: the manifest before.
+        head: the manifest now.
+        modified: what dbt takes for modified.
+    """
+    before, now = base["nodes"], head["nodes"]
+    return {
+        unique_id
+        for unique_id in nodes
+        if unique_id in before
+        and unique_id in now
+        and now[unique_id]["resource_type"] in ("model", "snapshot")
+        and (
+            _beside_text(before[unique_id]) == _beside_text(now[unique_id])
+            or (unique_id not in modified and _reads(before[unique_id]) == _reads(now[unique_id]))
+        )
+    }
+
+
+def _beside_text(node: Mapping[str, Any]) -> tuple[object, ...]:
+    return *(node.get(key) for key in _BESIDE_TEXT), _reads(node)
+
+
+def _are_named(macros: Collection[str], manifest: Manifest) -> bool:
+    """Return whether another text has the name of one of these macros, or that by which it is dispatched."""
+    names = {name for macro in macros for name in _names(macro)}
+    said = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
+    texts = [text["macro_sql"] for key, text in manifest["macros"].items() if key not in macros]
+    texts += [node.get("raw_code") or "" for node in _nodes(manifest).values()]
+    return any(said.search(text) for text in texts)
+
+
+def _names(macro: str) -> tuple[str, str]:
+    name = macro.rpartition(".")[2]
+    return name, name.partition("__")[2] or name
 
 
 def _callers(manifest: Manifest) -> Mapping[str, Collection[str]]:

@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
+from headrace.tools.code_versions_script import NO_CODE_VERSIONS
 from headrace.tools.dbt_script import NO_DBT
 
 _SCRIPT = Path(__file__).with_name("dbt_script.py")
+_CODE_VERSIONS_SCRIPT = Path(__file__).with_name("code_versions_script.py")
 
 _PARSED_WITH = {
     # What the profile needs to be read; nothing is connected to.
@@ -34,6 +36,19 @@ class Parse:
     project: Path
     target: Path
     root: Path
+
+
+@dataclass(frozen=True)
+class CodeVersions:
+    """What the code versions of two manifests say.
+
+    Args:
+        alike: the nodes, of those that were asked for, that compute what they did.
+        counted: the macros whose text is part of a version.
+    """
+
+    alike: set[str]
+    counted: set[str]
 
 
 class BaseError(click.ClickException):
@@ -159,13 +174,30 @@ class Dbt:
             raise click.ClickException(_failure(head.project, "ls", done[1]["failed"].splitlines()))
         return _unique_ids(done[1]["result"])
 
+    def code_versions(self, state: Path, now: Parse, nodes: Iterable[str]) -> CodeVersions | None:
+        """Return which nodes compute what they did; None where no dagster-dbt-common is beside dbt to say it.
+
+        Args:
+            state: the folder of the manifest before.
+            now: the project, with its manifest in `target`.
+            nodes: nodes of both manifests.
+
+        Raises:
+            click.ClickException: the manifests cannot be compared.
+        """
+        asked = {
+            "manifests": [str(folder / "manifest.json") for folder in (state.resolve(), now.target.resolve())],
+            "project": str(now.project),
+            "nodes": sorted(nodes),
+        }
+        out = now.target / "code_versions.json"
+        answer = self._answer(_CODE_VERSIONS_SCRIPT, asked, out, now.project, self._variables(now.root))
+        return CodeVersions(set(answer["alike"]), set(answer["counted"])) if answer else None
+
     def _run_together(
         self, commands: Sequence[tuple[Sequence[str], Parse]], folder: Path
     ) -> Sequence[Mapping[str, Any]] | None:
         """Return what came of commands in one process; None where there is no interpreter of dbt to run them."""
-        python = self.executable.resolve().parent / "python"
-        if not python.is_file():
-            return None
         asked = [
             {
                 "arguments": self._arguments(["--quiet"], command, where.target)[1:],
@@ -175,23 +207,41 @@ class Dbt:
             for command, where in commands
         ]
         folder.mkdir(parents=True, exist_ok=True)
-        out = folder / "commands.json"
+        results: Sequence[Mapping[str, Any]] | None
+        results = self._answer(_SCRIPT, asked, folder / "commands.json", commands[-1][1].project)
+        return results
+
+    def _answer(
+        self, script: Path, asked: object, out: Path, project: Path, environment: Mapping[str, str] | None = None
+    ) -> Any:
+        """Return what a script of ours says; None where there is no interpreter beside dbt that has what it needs.
+
+        Args:
+            script: the script.
+            asked: what it is asked, as JSON.
+            out: the file that it writes.
+            project: what it is about, for a message.
+            environment: the variables that it gets; those of this process where None.
+        """
+        python = self.executable.resolve().parent / "python"
+        if not python.is_file():
+            return None
         done = subprocess.run(  # noqa: S603 - the interpreter of the workspace's dbt
-            [str(python), str(_SCRIPT), str(out)],
+            [str(python), str(script), str(out)],
             check=False,
+            env=environment,
             input=json.dumps(asked),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
         )
-        if done.returncode == NO_DBT:
+        if done.returncode in (NO_DBT, NO_CODE_VERSIONS):
             return None
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise click.ClickException(f"{commands[-1][1].project}: dbt died: {said[-1]}")
-        results: Sequence[Mapping[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
-        return results
+            raise click.ClickException(f"{project}: dbt died: {said[-1]}")
+        return json.loads(out.read_text(encoding="utf-8"))
 
     def _arguments(self, flags: Sequence[str], command: Sequence[str], target: Path) -> list[str]:
         folders = ["--target-path", str(target), "--log-path", str(target)]
