@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from dagster import AssetKey, DagsterEventType, DagsterRunStatus, RunsFilter
 from sqlalchemy.exc import OperationalError
 
@@ -21,16 +23,30 @@ if TYPE_CHECKING:
 
     from tests.conftest import OpenShop, Shop
 
+DAYS = ("2024-01-31", "2024-02-01")
+CANCEL = "mutation ($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }"
 pytestmark = [pytest.mark.slow("six calls of `headrace run`, each with servers of its own"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture
 def interrupted(tmp_path: Path, open_shop: OpenShop) -> Iterator[tuple[Shop, subprocess.Popen[str]]]:
     """Start a run over two days of two months."""
-    shop = open_shop(tmp_path / "shop", "2024-01-31")
-    shop.demo_data("--from", "2024-01-31", "--to", "2024-02-01", "--orders-per-day", "50")
+    shop = two_days(tmp_path, open_shop)
+    with begun(shop) as process:
+        yield shop, process
+
+
+def two_days(folder: Path, open_shop: OpenShop) -> Shop:
+    shop = open_shop(folder / "shop", DAYS[0])
+    shop.demo_data("--from", DAYS[0], "--to", DAYS[1], "--orders-per-day", "50")
+    return shop
+
+
+@contextmanager
+def begun(shop: Shop, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a run, and end it if it has not ended by then."""
     process = subprocess.Popen(
-        [Path(sys.executable).parent / "headrace", "run"],
+        [Path(sys.executable).parent / "headrace", "run", *options],
         cwd=Path(__file__).parents[1],
         env=shop.environment,
         stderr=subprocess.PIPE,
@@ -38,12 +54,21 @@ def interrupted(tmp_path: Path, open_shop: OpenShop) -> Iterator[tuple[Shop, sub
         text=True,
         start_new_session=True,
     )
-    yield shop, process
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-    assert process.stderr is not None
-    process.stderr.close()
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def break_a_day(shop: Shop) -> None:
+    """Let the last day's orders fail, so that a second backfill would build what does not read them."""
+    assert shop.call("init").returncode == 0  # so that its history can be looked at
+    file = shop.exports / "orders" / f"{DAYS[1]}.csv"
+    file.write_text(file.read_text().replace(f"{DAYS[1]}T", "no day T"))
 
 
 def interrupt(process: subprocess.Popen[str], shop: Shop, number: signal.Signals) -> None:
@@ -125,6 +150,53 @@ def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
     assert re.search(r"^failed: run \w+: .*(was killed|marked as failed)", rest, re.MULTILINE)
     assert shop.left() == []
     assert all(asset["partitions"] == asset["planned"] for asset in shop.run("--all").values())
+
+
+@pytest.mark.some_of("ends of a main job", 2)
+def test_no_second_backfill_follows_one_that_was_canceled(tmp_path: Path, open_shop: OpenShop) -> None:
+    shop = two_days(tmp_path, open_shop)
+    break_a_day(shop)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with begun(shop, "--port", str(port)) as process, shop.instance() as instance:
+        deadline = time.monotonic() + 120
+        while not (found := instance.get_backfills()) or not instance.get_runs():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        asked = {"query": CANCEL, "variables": {"id": found[0].backfill_id}}
+        answer = requests.post(f"http://127.0.0.1:{port}/graphql", json=asked, timeout=60).json()
+        assert answer["data"]["cancelPartitionBackfill"]["__typename"] == "CancelBackfillSuccess", answer
+        rest = process.communicate(timeout=120)[1]
+        assert process.returncode == 1
+        assert "something failed: building what does not read it" not in rest
+        assert [each.status.value for each in instance.get_backfills()] == ["CANCELED"]
+    assert shop.left() == []
+
+
+@pytest.mark.some_of("ends of a main job", 2)
+def test_an_interrupt_between_two_backfills_begins_no_second_one(tmp_path: Path, open_shop: OpenShop) -> None:
+    shop = two_days(tmp_path, open_shop)
+    break_a_day(shop)
+    with begun(shop) as process, shop.instance() as instance:
+        deadline = time.monotonic() + 120
+        statuses: list[str] = []
+        # It is stopped while it is looked at: between the two are a few tenths of a second.
+        while not any(status.startswith("COMPLETED") for status in statuses):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.03)
+            process.send_signal(signal.SIGSTOP)
+            with suppress(OperationalError):  # it was stopped with a lock
+                statuses = [each.status.value for each in instance.get_backfills()]
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        rest = process.communicate(timeout=120)[1]
+        assert process.returncode not in (0, None)
+        assert "Traceback" not in rest
+        assert len(instance.get_backfills()) == 1
+    assert shop.left() == []
 
 
 def stopped_worker(shop: Shop) -> int | None:
