@@ -1,4 +1,4 @@
-"""The matrix of `test_on_duckdb.py` on a real Postgres; without microbatch, which is a merge there, and refused."""
+"""The matrix of `test_on_duckdb.py` on a real Postgres."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow("builds each kind of partitioned model in Postgres"), pytest.mark.timeout(900)]
 
 THOROUGH = bool(os.environ.get("HEADRACE_THOROUGH"))
-MODELS = [cell for cell in cells() if cell.strategy != "microbatch"]
+MODELS = [*cells()]
 
 
 @contextmanager

@@ -183,8 +183,14 @@ def test_a_strategy_that_is_missing_is_refused_on_each_adapter(manifest: Mapping
         check_promises(elsewhere, {"model.shop.unnamed"})
 
 
-def test_a_microbatch_of_postgres_is_a_merge(manifest: Mapping[str, Any]) -> None:
+def test_a_microbatch_of_postgres_is_a_merge_without_the_macro_that_replaces_it(manifest: Mapping[str, Any]) -> None:
     elsewhere = {**manifest, "metadata": {**manifest["metadata"], "adapter_type": "postgres"}}
+    check_promises(elsewhere, {"model.shop.batches"})
+    of_dbt = {
+        **elsewhere["macros"]["macro.shop.postgres__get_incremental_microbatch_sql"],
+        "package_name": "dbt_postgres",
+    }
+    elsewhere["macros"] = {"macro.dbt_postgres.postgres__get_incremental_microbatch_sql": of_dbt}
     with pytest.raises(DbtConfigError, match="microbatch is a merge in dbt-postgres"):
         check_promises(elsewhere, {"model.shop.batches"})
 

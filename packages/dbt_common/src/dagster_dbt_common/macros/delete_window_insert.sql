@@ -33,14 +33,29 @@
 
 
 {#
-  Has two writers of one table meet, so that one of them fails, and its step is run again. A DuckLake takes two inserts at
-  once, and a delete that finds no row meets nothing: the first load of a window, made twice at once, would be there
-  twice. A comment is a change of the table itself (seen with DuckLake 1.5.5; `tests/engines/test_ducklake.py`).
+  Has two writers of one table meet: a delete that finds no row meets nothing, so the first load of a window, made twice
+  at once, would be there twice.
 #}
 {% macro meet_other_writers(relation) -%}
-    {%- if adapter.type() == 'duckdb' and adapter.is_ducklake(relation) -%}
+    {{ return(adapter.dispatch('meet_other_writers')(relation)) }}
+{%- endmacro %}
+
+{% macro default__meet_other_writers(relation) -%}
+{%- endmacro %}
+
+{#-
+  Of a DuckLake one of the two fails, and its step is run again: a comment is a change of the table itself (seen with
+  DuckLake 1.5.5; `tests/engines/test_ducklake.py`).
+-#}
+{% macro duckdb__meet_other_writers(relation) -%}
+    {%- if adapter.is_ducklake(relation) -%}
         comment on table {{ relation }} is 'last written by the dbt invocation {{ invocation_id }}';
     {%- endif -%}
+{%- endmacro %}
+
+{#- The second one waits for the first one's end, and its delete then sees what that wrote; readers go on. -#}
+{% macro postgres__meet_other_writers(relation) -%}
+    lock table {{ relation }} in share row exclusive mode;
 {%- endmacro %}
 
 

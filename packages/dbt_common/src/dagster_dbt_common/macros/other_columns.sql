@@ -85,3 +85,28 @@
     {%- endif -%}
     {{ return(meet_other_writers(arg_dict['target_relation']) ~ dbt.duckdb__get_incremental_microbatch_sql(arg_dict)) }}
 {%- endmacro %}
+
+
+{#
+  dbt-postgres merges a batch by `unique_key`, which keeps what the source took back: here it replaces the batch's window,
+  and needs no key.
+#}
+{% macro postgres__get_incremental_microbatch_sql(arg_dict) -%}
+    {%- do refuse_other_columns(arg_dict) -%}
+    {%- set column = config.get('event_time') -%}
+    {%- if config.get('batch_size') == 'hour' and is_date(column, arg_dict['dest_columns']) -%}
+        {%- do refuse_date_of_hours(column) -%}
+    {%- endif -%}
+    {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
+    {#- As dbt narrows the inputs of a batch: both ends with an offset, which a timestamp without a zone leaves out. -#}
+    {%- set start, end = model.batch.event_time_start, model.batch.event_time_end -%}
+    {%- set of_batch = column ~ " >= '" ~ start ~ "' and " ~ column ~ " < '" ~ end ~ "'" -%}
+    {{ meet_other_writers(arg_dict['target_relation']) }}
+    delete from {{ arg_dict['target_relation'] }}
+    where {{ of_batch }};
+
+    insert into {{ arg_dict['target_relation'] }} ({{ columns }})
+    select {{ columns }}
+    from {{ arg_dict['temp_relation'] }}
+    where {{ of_batch }}
+{%- endmacro %}

@@ -65,18 +65,19 @@ def check_promises(manifest: Mapping[str, Any], partitioned: Collection[str]) ->
         props = manifest["nodes"].get(unique_id)
         if props is None:
             continue  # a source: its rows are somebody else's promise
-        _check_strategy(props, manifest["metadata"].get("adapter_type"))
+        _check_strategy(props, manifest)
         if props["config"].get("incremental_strategy") == "microbatch":
             _check_inputs(props, manifest)
         else:
             _check_window(props, manifest)
 
 
-def _check_strategy(props: Mapping[str, Any], adapter: str | None) -> None:
+def _check_strategy(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    adapter = manifest["metadata"].get("adapter_type")
     strategy = props["config"].get("incremental_strategy")
     declared = dagster_meta(props).get("partitions") or {}
     if strategy == "microbatch":
-        if adapter == "postgres":
+        if adapter == "postgres" and not _replaces_batches(manifest):
             raise config_error(
                 props,
                 "incremental_strategy",
@@ -93,6 +94,15 @@ def _check_strategy(props: Mapping[str, Any], adapter: str | None) -> None:
     else:
         which = f"nothing here knows whether {strategy} replaces the window"
     raise config_error(props, "incremental_strategy", f"{which}: {_take()}")
+
+
+def _replaces_batches(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a macro of the project stands for dbt-postgres's own, as this package's does."""
+    macros = manifest.get("macros", {}).values()
+    return any(
+        macro["name"] == "postgres__get_incremental_microbatch_sql" and macro["package_name"] != "dbt_postgres"
+        for macro in macros
+    )
 
 
 def _take() -> str:
