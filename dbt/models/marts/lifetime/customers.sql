@@ -24,7 +24,7 @@ select
     customers.customer_name,
     coalesce(purchases.orders, 0) as orders,
     coalesce(purchases.revenue_cents, 0) as revenue_cents,
-    cast(round(purchases.revenue_cents / purchases.orders) as bigint) as average_order_cents,
+    cast(round(1.0 * purchases.revenue_cents / purchases.orders) as bigint) as average_order_cents,
     purchases.first_ordered_at,
     purchases.last_ordered_at,
     coalesce(mentions.tweets, 0) as tweets,

@@ -37,12 +37,13 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
         description=table.description,
         group_name="raw",
         owners=["team:platform"],
-        kinds={"python", "parquet"},
+        kinds={"python", "parquet", *(["postgres"] if settings.is_read_by_postgres() else [])},
         metadata={
             "dagster/column_schema": column_schema(table),
             "dagster/code_references": _declaration(table),
             # What a reader of the folders gets as a column, and no file has.
             **({"partition_expr": "day"} if table.daily else {}),
+            **({"dagster/table_name": settings.postgres_table(table.name)} if settings.is_read_by_postgres() else {}),
         },
         partitions_def=days if table.daily else None,
     )

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 import dagster as dg
 import duckdb
 
+from ingest import settings
 from ingest.exports import Export, ExportError, find_export
 from ingest.lake import Lake
 from ingest.parsing import parsed, quoted
@@ -82,6 +83,10 @@ def load(
             ordered.write_parquet(str(path), compression="zstd", row_group_size=ROW_GROUP_SIZE, use_tmp_file=False)
 
         size = lake.replace(name, write)
+        if settings.is_read_by_postgres():
+            from ingest import postgres  # noqa: PLC0415 - of one target, and a driver
+
+            postgres.replace(ordered, table, day)
     except (OSError, duckdb.IOException) as error:
         raise ExportError(f"{table.name}{f' of {day}' if day else ''}: {str(error).splitlines()[0]}") from error
     return Loaded(

@@ -46,6 +46,22 @@ def lake(environment: Mapping[str, str] = os.environ) -> str:
     return text if "://" in text else str(Path(text).absolute())
 
 
+def is_read_by_postgres(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether dbt's target, of `HEADRACE_TARGET` or `DBT_TARGET`, is `postgres`, which cannot read the lake."""
+    return (environment.get("HEADRACE_TARGET") or environment.get("DBT_TARGET")) == "postgres"
+
+
+def postgres_table(name: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the full name of a raw table in the Postgres that libpq's variables name.
+
+    Raises `SettingError` where `PGDATABASE` is unset.
+    """
+    database = environment.get("PGDATABASE")
+    if not database:
+        raise SettingError("PGDATABASE is not set: name the database of the target `postgres`")
+    return f"{database}.raw.{name}"
+
+
 def _state_folder(variable: str) -> Path:
     here = Path.cwd()
     for folder in (here, *here.parents):

@@ -12,8 +12,8 @@ from headrace.local_dagster.asset_node import AssetNode
 from headrace.local_dagster.failed_checks import failed_checks
 from headrace.main_job.details import Details
 from headrace.main_job.plan import History
+from headrace.main_job.server_tables import ServerTables, tables_of_target
 from headrace.main_job.stored_rows import StoredRows
-from headrace.tools.ducklake import DuckLake
 from headrace.workspace import Workspace
 from headrace_staleness import Beginning, Partition
 
@@ -42,10 +42,10 @@ class RecordedHistory:
         """Return what is recorded of assets, and there.
 
         Raises:
-            UserError: the target is a DuckLake that cannot be reached, or was not made.
+            UserError: the target is a DuckLake or a Postgres that cannot be reached, or was not made.
         """
         # Asked before anything is built: else each model would fail by it.
-        lake = DuckLake.of(self._workspace).tables() if self._workspace.target == "ducklake" else None
+        server = tables_of_target(self._workspace)
         failed = self._failed_partitions(nodes)
         details = Details(self._instance, self._workspace.dagster_home)
         stored = StoredRows(self._workspace.dagster_home)
@@ -56,7 +56,7 @@ class RecordedHistory:
             if node.key not in last:
                 continue
             ids = self._ids(node, last[node.key].storage_id)
-            has_table = self._has_table(node, lake)
+            has_table = self._has_table(node, server)
             gone = self._differing.get(node.key, ())
             there = {
                 partition: id_
@@ -89,14 +89,13 @@ class RecordedHistory:
         kind = DagsterEventType.ASSET_MATERIALIZATION
         return dict(self._instance.get_latest_storage_id_by_partition(node.key, kind).items())
 
-    def _has_table(self, node: AssetNode, lake: Collection[str] | None = None) -> bool:
+    def _has_table(self, node: AssetNode, server: ServerTables | None = None) -> bool:
         """Return whether an asset's table or view still exists, as far as this machine can see: tables are dropped.
 
         What is in another warehouse, or in a file that the profile does not name by environment variables, is there.
         """
         if node.duckdb_file is None:
-            database, _, table = (node.table or "").lower().partition(".")
-            return lake is None or "duckdb" not in node.kinds or database != "lake" or table in lake
+            return server is None or server.has(node)
         file = Path(node.duckdb_file)
         if not file.is_file():
             return False

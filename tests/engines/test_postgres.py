@@ -1,0 +1,216 @@
+"""The target `postgres`: the same rows as in a DuckDB file, of a whole main job on a real server."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import psycopg2
+import psycopg2.extensions
+import pytest
+
+from ingest.postgres import replace as replace_rows
+from ingest.tables import Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.conftest import OpenShop, RunPostgres, Shop
+
+pytestmark = [pytest.mark.slow("builds a shop in a Postgres and in a file"), pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+DAYS = ("2024-01-30", "2024-01-31")
+# What says when a snapshot was taken.
+OF_THE_CLOCK = {"dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to"}
+COLUMNS = (
+    "select column_name from information_schema.columns where table_schema = 'main' and table_name = %s order by 1"
+)
+TABLES = "select table_name from information_schema.tables where table_schema = 'main' and table_type = 'BASE TABLE'"
+
+
+@contextmanager
+def connected(shop: Shop) -> Iterator[psycopg2.extensions.cursor]:
+    host, port = shop.more["PGHOST"], shop.more["PGPORT"]
+    made = psycopg2.connect(host=host, port=port, user="postgres", dbname="postgres")
+    with closing(made) as connection, connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def query(shop: Shop, sql: str, *values: str) -> Sequence[tuple[Any, ...]]:
+    with connected(shop) as cursor:
+        cursor.execute(sql, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def contents(shop: Shop) -> Mapping[str, Any]:
+    """Return names of the columns, and the rows, of each table."""
+    found = {}
+    for (name,) in query(shop, TABLES):
+        columns = [column for (column,) in query(shop, COLUMNS, name) if column not in OF_THE_CLOCK]
+        found[name] = (columns, sorted(query(shop, f"select {', '.join(columns)} from main.{name}"), key=repr))
+    return found
+
+
+def contents_of_file(file: Path) -> Mapping[str, Any]:
+    found = {}
+    with duckdb.connect(file, read_only=True) as connection:
+        for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall():
+            described = connection.execute(f"describe {name}").fetchall()
+            columns = sorted(column[0] for column in described if column[0] not in OF_THE_CLOCK)
+            rows = connection.execute(f"select {', '.join(columns)} from {name}").fetchall()
+            found[name] = (columns, sorted(rows, key=repr))
+    return found
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, run_postgres: RunPostgres, open_shop: OpenShop) -> Iterator[Shop]:
+    """Return a shop of two days whose warehouse is a Postgres."""
+    top = Path(tempfile.mkdtemp(prefix="hr-"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shop = open_shop(tmp_path_factory.mktemp("postgres") / "shop", DAYS[0])
+    where = {"PGHOST": str(top / "pg"), "PGPORT": str(port), "PGUSER": "postgres", "PGDATABASE": "postgres"}
+    shop = replace(shop, more={"HEADRACE_TARGET": "postgres", **where})
+    shop.demo_data("--from", DAYS[0], "--to", DAYS[1], "--orders-per-day", "60")
+    try:
+        with run_postgres(top / "pg", port):
+            yield shop
+    finally:
+        shutil.rmtree(top)
+
+
+@pytest.fixture
+def built(shop: Shop) -> Shop:
+    """Build what is not fresh."""
+    shop.run()
+    return shop
+
+
+def test_a_server_that_does_not_answer_is_a_line_and_nothing_is_loaded(shop: Shop) -> None:
+    failed = replace(shop, more={**shop.more, "PGPORT": "1"}).call("run")
+    assert failed.returncode == 2
+    assert "postgres, the target: connection to server" in failed.stderr.splitlines()[-1]
+    assert not shop.lake.exists()
+
+
+def test_the_main_job_builds_what_it_builds_in_a_file(
+    shop: Shop, tmp_path_factory: pytest.TempPathFactory, open_shop: OpenShop
+) -> None:
+    told = shop.run()
+    in_a_file = open_shop(tmp_path_factory.mktemp("file") / "shop", DAYS[0])
+    shutil.copytree(shop.exports, in_a_file.exports)
+    expected = in_a_file.run()
+    assert contents(shop) == contents_of_file(in_a_file.warehouse)
+    counted = {name: (asset["planned"], asset["partitions"], asset["rows"]) for name, asset in told.items()}
+    assert counted == {name: (asset["planned"], asset["partitions"], asset["rows"]) for name, asset in expected.items()}
+    assert "everything is fresh" in shop.call("run").stderr
+
+
+def test_a_revised_day_replaces_its_rows_in_each_table(built: Shop) -> None:
+    before = query(built, "select day, count(*) from raw.orders group by 1 order by 1")
+    file = built.exports / "orders" / f"{DAYS[1]}.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    fields = [line.split(",") for line in lines]
+    fields[1][1], fields[2][1] = fields[2][1], fields[1][1]  # two orders change their customers
+    assert fields[1][1] != fields[2][1]
+    file.write_text("".join(",".join(each) for each in fields))
+    last_id = built.last_id()
+    built.run()
+    assert built.built(after=last_id)["raw/orders"] == {DAYS[1]}
+    assert query(built, "select day, count(*) from raw.orders group by 1 order by 1") == before
+    customers = "select order_id, customer_id from main.orders where ordered_at >= %s order by 1"
+    with duckdb.connect() as connection:
+        of_export = connection.execute(f"select id, customer from '{file}' order by 1").fetchall()
+    assert query(built, customers, DAYS[1]) == of_export
+
+
+def test_a_table_that_was_dropped_is_missing(built: Shop) -> None:
+    query(built, "drop table raw.tweets cascade")
+    query(built, "drop table main.store_months")
+    last_id = built.last_id()
+    built.run()
+    told = built.built(after=last_id)
+    assert told["raw/tweets"] == set(DAYS)
+    assert {"stg_tweets", "customers", "store_months"} <= told.keys()
+    assert not told.keys() & {"raw/orders", "orders", "store_hours"}
+
+
+@pytest.mark.parametrize(
+    ("model", "day", "key"),
+    [
+        pytest.param("orders", "ordered_at::date", "order_id", id="delete_window+insert"),
+        pytest.param("customer_days", "ordered_on", "(customer_id, ordered_on)", id="microbatch"),
+    ],
+)
+def test_the_first_load_of_a_day_by_two_at_once_is_there_once(
+    built: Shop, tmp_path: Path, model: str, day: str, key: str
+) -> None:
+    """No row is deleted, so that by Postgres alone both would insert: they meet at the lock of the table."""
+    of_day = f"select count(*) from main.{model} where {day} = %s"
+    query(built, f"delete from main.{model} where {day} = %s", DAYS[1])
+    assert query(built, of_day, DAYS[1]) == [(0,)]
+    command = [str(BIN / "dg"), "launch", "--assets", model, "--partition", DAYS[1]]
+    hosts = [host(built, tmp_path / name) for name in ("first", "second")]
+    with connected(built) as held:
+        # Both have read before either writes.
+        held.execute(f"lock table main.{model} in share mode")
+        runs = [
+            subprocess.Popen(
+                command,
+                cwd=ROOT / "projects/analytics",
+                env=each,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for each in hosts
+        ]
+        while query(built, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'") < [(2,)]:
+            assert [run.poll() for run in runs] == [None, None]
+            time.sleep(0.2)
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert query(built, f"select count(*) - count(distinct {key}) from main.{model}") == [(0,)]
+    assert query(built, of_day, DAYS[1]) != [(0,)]
+
+
+def test_texts_come_back_and_what_postgres_does_not_take_is_a_line(
+    built: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE"):
+        monkeypatch.setenv(name, built.more[name])
+    table = Table("texts", "", (Column("id", "varchar", ""), Column("value", "varchar", "")), key=("id",))
+    texts = ["", "\\N", "\\.", 'a "quoted", text', "two\nlines", "\t;|'", "ä€🎉", None]
+    with duckdb.connect() as connection:
+        connection.execute("create table texts as select 'a' as id, unnest($1::varchar[]) as value", [texts])
+        rows = connection.table("texts")
+        for _ in range(2):
+            replace_rows(rows, table, None)
+        assert query(built, "select value from raw.texts") == [(text,) for text in texts]
+        with pytest.raises(OSError, match="postgres: invalid byte sequence"):
+            replace_rows(connection.sql("select 'a' as id, 'a' || chr(0) as value"), table, None)
+    assert len(query(built, "select value from raw.texts")) == len(texts)
+    query(built, "drop table raw.texts")
+
+
+def host(shop: Shop, home: Path) -> Mapping[str, str]:
+    """Return the environment of another Dagster instance that writes the shop's warehouse."""
+    home.mkdir()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    said = dict(
+        line.removeprefix("export ").split("=", 1) for line in shop.call("init").stdout.splitlines() if "=" in line
+    )
+    names = ("HEADRACE_LAKE", "HEADRACE_WAREHOUSE")
+    return {**shop.environment, **{name: said[name] for name in names}, "DAGSTER_HOME": str(home)}
