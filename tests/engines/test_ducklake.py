@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3  # type: ignore[import-untyped]  # boto3 ships no types
 import duckdb
 import pytest
+from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +133,7 @@ def test_what_does_not_fit_is_refused_in_a_line(lake: Lake, tmp_path: Path) -> N
         ({"HEADRACE_DUCKLAKE_CATALOG": "postgresql://me:hidden@host/db"}, "a password into PGPASSWORD"),
         ({"HEADRACE_DUCKLAKE_CATALOG": "host=/nowhere dbname=lake"}, "ducklake at host=/nowhere dbname=lake: "),
         ({"HEADRACE_DUCKLAKE_DATA": str(tmp_path)}, "does not match existing data path in the catalog"),
-        ({"HEADRACE_DUCKLAKE_DATA": "s3://bucket/lake"}, "an object store is not supported yet"),
+        ({"HEADRACE_DUCKLAKE_DATA": "http://bucket/lake"}, "give a folder, or a URL like s3://bucket/folder"),
     ):
         failed = replace(lake.shop, more={**lake.shop.more, **more}).call("engine", "init", "ducklake")
         assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
@@ -174,6 +176,58 @@ def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
     assert set(ours) == set(theirs) >= {*DAILY, "store_hours", "customers"}
     for name, content in theirs.items():
         assert ours[name] == content, name
+
+
+@pytest.fixture
+def bucket() -> Iterator[Mapping[str, str]]:
+    """Return the variables of an object store with a bucket `lake`."""
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    url = f"http://127.0.0.1:{port}"
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    boto3.client("s3", "us-east-1", endpoint_url=url, **keys).create_bucket(Bucket="lake")
+    yield {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+        "HEADRACE_LAKE": "s3://lake/raw",
+        "HEADRACE_DUCKLAKE_DATA": "s3://lake/ducklake",
+    }
+    server.stop()
+
+
+@WRITERS
+def test_its_files_may_be_in_an_object_store_as_the_raw_lake_is(
+    lake: Lake, tmp_path: Path, open_shop: OpenShop, bucket: Mapping[str, str]
+) -> None:
+    catalog = lake.catalog.replace("dbname=postgres", "dbname=in_s3")
+    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
+        lake.shop.call("engine", "init", "ducklake")
+        connection.load_extension("postgres_scanner")
+        connection.execute(f"attach '{lake.catalog}' as server (type postgres)")
+        connection.execute("call postgres_execute('server', 'create database in_s3', use_transaction := false)")
+    more = {**lake.shop.more, **bucket, "HEADRACE_DUCKLAKE_CATALOG": catalog}
+    shop = replace(open_shop(tmp_path / "shop", DAYS[0]), more=more)
+    shutil.copytree(lake.shop.exports, shop.exports)
+    made = shop.call("engine", "init", "ducklake")
+    assert made.returncode == 0, made.stderr
+    shop.run()
+    assert shop.run() == {}, "everything is fresh"
+    assert not list(shop.folder.glob("state/**/*.parquet"))
+    in_file = open_shop(tmp_path / "file", DAYS[0])
+    shutil.copytree(lake.shop.exports, in_file.exports)
+    in_file.run()
+    in_s3 = Lake(shop, catalog)
+    with in_s3.connected() as connection, duckdb.connect(in_file.warehouse, read_only=True) as other:
+        for extension in ("httpfs", "aws"):
+            connection.load_extension(extension)
+        address = bucket["AWS_ENDPOINT_URL"].removeprefix("http://")
+        connection.execute(
+            f"create secret (type s3, key_id 'k', secret 's', endpoint '{address}', url_style 'path', use_ssl false)"
+        )
+        assert contents(connection, "lake") == contents(other, "warehouse")
 
 
 @WRITERS

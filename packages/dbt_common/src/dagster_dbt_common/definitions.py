@@ -19,6 +19,7 @@ from dagster_dbt_common.engine.resource import DbtResourceOfRuns
 from dagster_dbt_common.partitions.groups import plan_partitions
 from dagster_dbt_common.project.code_version import project_variables
 from dagster_dbt_common.project.collector import long_lived_objects
+from dagster_dbt_common.project.duckdb_extensions import install_packaged_extensions
 from dagster_dbt_common.project.duckdb_file import DUCKDB_FILE, duckdb_file, is_ducklake
 from dagster_dbt_common.project.prepared import prepared_project
 
@@ -71,6 +72,7 @@ def dbt_definitions(
     with long_lived_objects():
         project = prepared_project(project_dir, profile=profile, target=target)
         plan = plan_partitions(validate_manifest(project.manifest_path))
+        install_packaged_extensions(project, plan.manifest)
         plan = replace(plan, variables=project_variables(project.project_dir, dbt_flags))
         if file := duckdb_file(project, plan.manifest):
             plan = replace(plan, metadata={DUCKDB_FILE: str(file)})

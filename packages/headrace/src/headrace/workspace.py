@@ -87,7 +87,9 @@ class Workspace:
             warehouse=Path(environment.get("HEADRACE_WAREHOUSE") or state / "warehouse.duckdb").absolute(),
             dagster_home=Path(environment.get("DAGSTER_HOME") or state / "dagster").absolute(),
             start=first_day,
-            target=environment.get("HEADRACE_TARGET") or environment.get("DBT_TARGET") or None,
+            # The same with an object store is a target of its own to dbt.
+            target=(environment.get("HEADRACE_TARGET") or environment.get("DBT_TARGET") or "").removesuffix("_s3")
+            or None,
             ducklake_data=data if "://" in data else str(Path(data).absolute()),
             duckdb_extensions=Path(
                 environment.get("HEADRACE_DUCKDB_EXTENSIONS") or state / "duckdb_extensions"

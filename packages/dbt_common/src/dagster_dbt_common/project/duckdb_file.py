@@ -27,9 +27,9 @@ def duckdb_file(
         manifest: its manifest.
         environment: the variables that the profile reads.
     """
-    output = _output(project, manifest, environment)
+    output = target_output(project, manifest, environment)
     try:
-        path = _rendered(output.get("path", ":memory:"), environment)
+        path = rendered(output.get("path", ":memory:"), environment)
     except (KeyError, TemplateError):
         return None
     if path.startswith((":memory:", "md:", "ducklake:")):
@@ -46,21 +46,23 @@ def is_ducklake(project: DbtProject, manifest: Mapping[str, Any], environment: M
         manifest: its manifest.
         environment: the variables that the profile reads.
     """
-    output = _output(project, manifest, environment)
+    output = target_output(project, manifest, environment)
     try:
-        if _rendered(output.get("path", ""), environment).startswith("ducklake:"):
+        if rendered(output.get("path", ""), environment).startswith("ducklake:"):
             return True
-        database = _rendered(output.get("database") or "", environment)
+        database = rendered(output.get("database") or "", environment)
         attached = [each for each in output.get("attach") or () if isinstance(each, dict)]
-        own = [each for each in attached if database and _rendered(each.get("alias"), environment) == database]
+        own = [each for each in attached if database and rendered(each.get("alias"), environment) == database]
         if any(each.get("is_ducklake") for each in own):
             return True
-        return any(_rendered(each.get("path", ""), environment).lower().startswith("ducklake:") for each in own)
+        return any(rendered(each.get("path", ""), environment).lower().startswith("ducklake:") for each in own)
     except (KeyError, TemplateError):
         return False
 
 
-def _output(project: DbtProject, manifest: Mapping[str, Any], environment: Mapping[str, str]) -> Mapping[str, Any]:
+def target_output(
+    project: DbtProject, manifest: Mapping[str, Any], environment: Mapping[str, str]
+) -> Mapping[str, Any]:
     """Return the target's output in the profile; nothing where it is another adapter's, or not to be told."""
     if manifest["metadata"].get("adapter_type") != "duckdb":
         return {}
@@ -68,13 +70,20 @@ def _output(project: DbtProject, manifest: Mapping[str, Any], environment: Mappi
         config = yaml.safe_load((project.project_dir / "dbt_project.yml").read_text(encoding="utf-8"))
         profiles = yaml.safe_load((Path(project.profiles_dir) / "profiles.yml").read_text(encoding="utf-8"))
         profile = profiles[project.profile or config["profile"]]
-        target = project.target or _rendered(profile.get("target", "default"), environment)
+        target = project.target or rendered(profile.get("target", "default"), environment)
         return dict(profile["outputs"][target])
     except (AttributeError, KeyError, OSError, TypeError, ValueError, TemplateError, yaml.YAMLError):
         return {}
 
 
-def _rendered(text: object, environment: Mapping[str, str]) -> str:
+def rendered(text: object, environment: Mapping[str, str]) -> str:
+    """Return a text of the profile as dbt renders it, where it reads environment variables alone.
+
+    Raises:
+        KeyError: a variable is missing.
+        TemplateError: it needs more than that.
+    """
+
     def env_var(name: str, default: str | None = None) -> str:
         return environment[name] if default is None else environment.get(name, default)
 

@@ -19,6 +19,7 @@ from headrace.workspace import Workspace
 
 CATALOG = "HEADRACE_DUCKLAKE_CATALOG"
 _EXTENSIONS = ("ducklake", "postgres_scanner")
+_OF_S3 = ("httpfs", "aws")
 # The key of the lock, which nobody else takes by chance, is half of the text "ducklake" as a number.
 _LOCKED = "select 1 from pg_advisory_xact_lock(3619400644549457330)"
 _WORDS = {
@@ -42,12 +43,12 @@ class DuckLake:
 
     Args:
         catalog: the database of its catalog, as libpq has it: `host=db dbname=lake user=etl`.
-        data: the folder of its files, the same for all who write.
+        data: the folder of its files, or a URL in an object store; the same for all who write.
         extensions: the folder of this machine's extensions of DuckDB.
     """
 
     catalog: str
-    data: Path
+    data: str
     extensions: Path
 
     @classmethod
@@ -68,9 +69,14 @@ class DuckLake:
                 f"{CATALOG}: write it like 'host=db dbname=lake user=etl', of {', '.join(sorted(_WORDS))}, "
                 "and a password into PGPASSWORD or ~/.pgpass: what stands here is in logs"
             )
-        if "://" in data:
-            raise UserError(f"HEADRACE_DUCKLAKE_DATA: {data}: give a folder: an object store is not supported yet")
-        return cls(catalog, Path(data), workspace.duckdb_extensions)
+        if "://" in data and not data.startswith("s3://"):
+            raise UserError(f"HEADRACE_DUCKLAKE_DATA: {data}: give a folder, or a URL like s3://bucket/folder")
+        return cls(catalog, data.rstrip("/"), workspace.duckdb_extensions)
+
+    @property
+    def _names(self) -> Sequence[str]:
+        """The extensions that its files and its catalog need."""
+        return (*_EXTENSIONS, *_OF_S3) if self.data.startswith("s3://") else _EXTENSIONS
 
     def install_extensions(self) -> Sequence[str]:
         """Copy the extensions from their packages to where DuckDB looks for them, and return their versions.
@@ -79,12 +85,13 @@ class DuckLake:
             UserError: a package is missing, or made for another DuckDB.
         """
         found = []
-        for name in _EXTENSIONS:
+        for name in self._names:
             package = f"duckdb-extension-{name.replace('_', '-')}"
             try:
                 version = metadata.version(package)
             except metadata.PackageNotFoundError:
-                raise UserError(f"{package} is not installed: install the extra `ducklake` of analytics") from None
+                extra = "s3" if name in _OF_S3 else "ducklake"
+                raise UserError(f"{package} is not installed: install the extra `{extra}` of analytics") from None
             if version != duckdb.__version__:
                 raise UserError(
                     f"{package} {version} does not fit duckdb {duckdb.__version__}: install equal versions of both"
@@ -116,12 +123,13 @@ class DuckLake:
             connection.execute("from postgres_query('catalog', ?)", [_LOCKED])
             known = "select 1 from information_schema.tables where table_name = 'ducklake_metadata'"
             if not connection.execute("from postgres_query('catalog', ?)", [known]).fetchall():
-                if self.data.is_dir() and any(self.data.iterdir()):
+                if self._holds_files(connection):
                     raise UserError(
                         f"{self.data}: it holds files, and the catalog is new: give HEADRACE_DUCKLAKE_DATA a folder of "
                         "its own for each catalog"
                     )
-                self.data.mkdir(parents=True, exist_ok=True)
+                if "://" not in self.data:
+                    Path(self.data).mkdir(parents=True, exist_ok=True)
             with self._reached() as other:
                 other.execute(self._attached("true"))
                 for schema in schemas:
@@ -142,8 +150,13 @@ class DuckLake:
             ).fetchall()
             return {str(name).lower() for (name,) in found}
 
+    def _holds_files(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        if "://" in self.data:
+            return bool(connection.execute("select 1 from glob(?) limit 1", [f"{self.data}/**"]).fetchall())
+        return Path(self.data).is_dir() and any(Path(self.data).iterdir())
+
     def _attached(self, create: str) -> str:
-        address, data = _text(f"ducklake:postgres:{self.catalog}"), _text(str(self.data))
+        address, data = _text(f"ducklake:postgres:{self.catalog}"), _text(self.data)
         return f"attach {address} as lake (data_path {data}, create_if_not_exists {create})"
 
     @contextmanager
@@ -151,8 +164,10 @@ class DuckLake:
         """Connect with the extensions loaded; what goes wrong is one line."""
         with self._connected() as connection:
             try:
-                for name in _EXTENSIONS:
+                for name in self._names:
                     connection.load_extension(name)
+                if self.data.startswith("s3://"):
+                    connection.execute(_secret(os.environ))
                 yield connection
             except duckdb.Error as error:
                 said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
@@ -172,3 +187,14 @@ class DuckLake:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _secret(environment: Mapping[str, str]) -> str:
+    """Return the statement by which DuckDB finds the object store, as `dbt/profiles.yml` says it to dbt."""
+    own = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
+    address = _text((own or "//s3.amazonaws.com").rpartition("//")[2])
+    return (
+        f"create secret (type s3, provider credential_chain, region {_text(region)}, endpoint {address}, "
+        f"url_style '{'path' if own else 'vhost'}', use_ssl {not own.startswith('http://')})"
+    )
