@@ -59,6 +59,25 @@ def test_the_warehouse_can_be_opened_by_another_process_after_a_run_of_a_subproc
     assert minimal.can_be_opened()
 
 
+def test_rows_are_counted_once_a_subprocess_has_ended_which_has_the_file_until_then(
+    minimal: Minimal, tmp_path: Path
+) -> None:
+    """The profile tries to connect once, and one model goes on when another is there already."""
+    profiles = minimal.root / "project/profiles.yml"
+    profiles.write_text(
+        "".join(line for line in profiles.read_text().splitlines(keepends=True) if "retries" not in line)
+    )
+    minimal.run_upstream()
+    minimal.write_delay(25_000)
+    project = prepared_project(minimal.root / "project")
+    resource = DbtResource(project, engine="subprocess", dbt_executable=str(Path(sys.executable).with_name("dbt")))
+    done = minimal.run("events_daily", "slow_events", start="2024-01-01", resource=resource)
+    assert done.success
+    counted = {name: rows for name, _, _, rows in _by_asset(done)}
+    assert counted.keys() == {"events_daily", "slow_events"}
+    assert all(isinstance(rows, int) for rows in counted.values()), counted
+
+
 def _by_asset(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str, set[str], object]]:
     return sorted(
         (
