@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,6 +205,19 @@ def test_a_broken_day_fails_alone_and_is_made_up_for(shop: Shop) -> None:
     assert (built["store_hours"], built["store_months"]) == (hours(broken), {f"{broken[:7]}-01"})
     assert_marts_equal_exports(shop, DAYS)
     assert "everything is fresh" in shop.call("run").stderr
+
+
+@MAKES_UP
+def test_a_range_is_cut_into_runs_of_as_many_partitions_as_are_configured(shop: Shop) -> None:
+    last_id = shop.last_id()
+    cut = replace(shop, more={"HEADRACE_PARTITIONS_PER_RUN": "25"})
+    cut.run("--all", "--from", DAYS[1], "--to", DAYS[2])
+    built = shop.events(after=last_id)
+    of_runs = Counter(invocation for _, _, invocation in built["store_hours"])
+    assert sorted(of_runs.values()) == [24, 24]
+    assert {partition for _, partition, _ in built["store_hours"]} == hours(*DAYS[1:3])
+    assert len({invocation for _, _, invocation in built["orders"]}) == 1
+    assert_marts_equal_exports(shop, DAYS)
 
 
 @MAKES_UP

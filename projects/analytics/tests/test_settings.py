@@ -40,3 +40,11 @@ def test_outside_a_workspace_the_message_names_the_variable(tmp_path: Path, monk
         settings.export_paths({})
     with pytest.raises(settings.SettingError, match=r"^HEADRACE_WAREHOUSE is not set"):
         settings.export_paths({"HEADRACE_LAKE": "lake"})
+
+
+def test_the_most_partitions_of_a_run_are_one_less_than_those_of_ingest() -> None:
+    assert settings.partitions_per_run({}) is None
+    assert settings.partitions_per_run({"HEADRACE_PARTITIONS_PER_RUN": "30"}) == 29
+    for text in ("1", "-3", "2.5", "many"):
+        with pytest.raises(settings.SettingError, match=r"^HEADRACE_PARTITIONS_PER_RUN: .* of 2 or more$"):
+            settings.partitions_per_run({"HEADRACE_PARTITIONS_PER_RUN": text})

@@ -39,3 +39,11 @@ def test_relative_folders_become_absolute_and_urls_stay(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert settings.lake({"HEADRACE_LAKE": "lake"}) == str(tmp_path / "lake")
     assert settings.lake({"HEADRACE_LAKE": "s3://bucket/lake"}) == "s3://bucket/lake"
+
+
+def test_the_most_partitions_of_a_run_are_a_number_of_two_or_more() -> None:
+    assert settings.partitions_per_run({}) is None
+    assert settings.partitions_per_run({"HEADRACE_PARTITIONS_PER_RUN": "30"}) == 30
+    for text in ("1", "-3", "2.5", "many"):
+        with pytest.raises(settings.SettingError, match=r"^HEADRACE_PARTITIONS_PER_RUN: .* of 2 or more$"):
+            settings.partitions_per_run({"HEADRACE_PARTITIONS_PER_RUN": text})

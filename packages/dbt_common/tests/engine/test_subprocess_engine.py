@@ -59,9 +59,7 @@ def test_the_warehouse_can_be_opened_by_another_process_after_a_run_of_a_subproc
     assert minimal.can_be_opened()
 
 
-def test_rows_are_counted_once_a_subprocess_has_ended_which_has_the_file_until_then(
-    minimal: Minimal, tmp_path: Path
-) -> None:
+def test_rows_are_counted_once_a_subprocess_has_ended_which_has_the_file_until_then(minimal: Minimal) -> None:
     """The profile tries to connect once, and one model goes on when another is there already."""
     profiles = minimal.root / "project/profiles.yml"
     profiles.write_text(

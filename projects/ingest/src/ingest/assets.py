@@ -18,7 +18,7 @@ from ingest.validation import Window
 # A backfill over several locations puts assets of the same partitions and backfill policy into one run request,
 # whatever their locations, and such a run cannot be launched (Dagster 1.13.27). So these policies are not the ones
 # that dagster-dbt gives its assets, single_run() and none, and mean the same: 27 years of days are one run.
-_ONE_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=10_000)
+_MOST_PARTITIONS = 10_000
 _ONE_RUN_UNPARTITIONED = dg.BackfillPolicy.single_run()
 
 RawEvent = dg.AssetMaterialization | dg.AssetCheckResult | dg.MaterializeResult[None]
@@ -52,7 +52,9 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
     @dg.multi_asset(
         name=key.to_python_identifier(),
         specs=[spec],
-        backfill_policy=_ONE_RUN if table.daily else _ONE_RUN_UNPARTITIONED,
+        backfill_policy=dg.BackfillPolicy.multi_run(settings.partitions_per_run() or _MOST_PARTITIONS)
+        if table.daily
+        else _ONE_RUN_UNPARTITIONED,
         check_specs=check_specs(table, key),
         # Two runs at once would each check without the other's days.
         pool=f"raw_{table.name}",

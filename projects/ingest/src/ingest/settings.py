@@ -8,6 +8,9 @@ from pathlib import Path
 DEFAULT_START = date(2024, 1, 1)
 
 
+_FEWEST_PARTITIONS = 2  # one location has one less than the other
+
+
 class SettingError(ValueError):
     """A setting is missing or unusable; the message is one line for the user."""
 
@@ -44,6 +47,21 @@ def lake(environment: Mapping[str, str] = os.environ) -> str:
     if not text:
         return str(_state_folder("HEADRACE_LAKE") / "lake")
     return text if "://" in text else str(Path(text).absolute())
+
+
+def partitions_per_run(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return the most partitions of one run of a backfill, from `HEADRACE_PARTITIONS_PER_RUN`; None for no limit.
+
+    Raises `SettingError` where it is no whole number of 2 or more.
+    """
+    text = environment.get("HEADRACE_PARTITIONS_PER_RUN")
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < _FEWEST_PARTITIONS:
+        raise SettingError(
+            f"HEADRACE_PARTITIONS_PER_RUN: {text!r} is not a whole number of {_FEWEST_PARTITIONS} or more"
+        )
+    return int(text)
 
 
 def is_read_by_postgres(environment: Mapping[str, str] = os.environ) -> bool:

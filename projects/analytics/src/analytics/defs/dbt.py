@@ -16,4 +16,5 @@ def defs() -> dg.Definitions:
         automation="eager",
         test_all_rows="0 3 * * *",
         ducklake_keep_days=7,
+        partitions_per_run=settings.partitions_per_run(),
     )
