@@ -4,6 +4,7 @@ Rows are loaded, and not read through a foreign table: no wrapper of Parquet com
 read the files anew. https://www.postgresql.org/docs/current/libpq-envars.html
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from ingest.tables import Table
 SCHEMA = "raw"
 # Half of the text "headrace" as a number: two makers of one schema or table would fail.
 _LOCK = 1751474532
+_CONNECT_SECONDS = 10
 _TYPES = {"double": "double precision"}
 # What stands for a null: with a backslash a text is quoted, and then is none.
 _NULL = "\\N"
@@ -63,7 +65,8 @@ def _columns(table: Table) -> str:
 @contextmanager
 def _transaction() -> Iterator[psycopg2.extensions.cursor]:
     try:
-        connection = psycopg2.connect("")
+        # As `dbt/profiles.yml` has it; else libpq would take a socket of its own.
+        connection = psycopg2.connect(host=os.environ.get("PGHOST") or "localhost", connect_timeout=_CONNECT_SECONDS)
     except psycopg2.Error as error:
         raise OSError(f"postgres: {_first_line(error)}") from error
     try:

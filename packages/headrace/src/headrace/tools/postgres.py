@@ -1,5 +1,6 @@
 """A Postgres that is dbt's target, by the variables of its own clients, such as PGHOST."""
 
+import os
 from collections.abc import Collection
 from contextlib import closing
 
@@ -17,8 +18,9 @@ def postgres_tables() -> tuple[str, Collection[str]]:
         UserError: it cannot be reached.
     """
     try:
-        # https://www.postgresql.org/docs/current/libpq-envars.html
-        with closing(psycopg2.connect("", connect_timeout=10)) as connection, connection.cursor() as cursor:
+        # https://www.postgresql.org/docs/current/libpq-envars.html, and the host as `dbt/profiles.yml` has it.
+        made = psycopg2.connect(host=os.environ.get("PGHOST") or "localhost", connect_timeout=10)
+        with closing(made) as connection, connection.cursor() as cursor:
             cursor.execute(_TABLES)
             return str(connection.info.dbname).lower(), {str(name).lower() for (name,) in cursor.fetchall()}
     except psycopg2.Error as error:
