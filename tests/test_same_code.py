@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from code_edits import CHANGES, NOTHING, write_before, write_edits
+from code_edits import CHANGES, NOTHING, write, write_before, write_edits
 
 from headrace.affected.dbt_changes import AffectedNodes, Comparison, DbtProject, affected_nodes
 from headrace.tools.dbt import Dbt
@@ -18,15 +18,40 @@ pytestmark = [pytest.mark.slow("parses a project of 150 nodes twice"), pytest.ma
 OF_NO_FILE = {name for name, (_, files) in CHANGES.items() if not files}
 # What dbt compares too, and CI then builds: by these nodes are selected, documented and guarded.
 CONFIGURED_OTHERWISE = {
-    "docs",
-    "group_and_access",
-    "meta_in_the_file",
-    "meta_of_dagster",
-    "persisted_docs",
-    "tags_and_meta",
+    *("docs", "group_and_access", "meta_in_the_file", "meta_of_dagster", "persisted_docs", "tags_and_meta"),
 }
-# One of the edits is of a macro that is called under a condition: nobody can tell by whom, and a seed has no text.
-OF_ANY_MACRO = {"description_of_a_seed"}
+BY_TARGET = "{{{{ config(materialized={} if target.name == 'prod' else 'view') }}}} select 1 as id"
+SCHEMAS = (
+    "{{% macro generate_schema_name(custom_schema_name, node) %}}"
+    "{{{{ '{}' if target.name == 'prod' else 'main' }}}}{{% endmacro %}}"
+)
+CREATE = "{{% macro duckdb__create_table_as(temporary, relation, sql) %}}create table x as {}{{% endmacro %}}"
+# Of each a text before and after, which no code version counts, and one node that it bears on.
+OUT_OF_SIGHT = {
+    "a_macro_of_the_adapter": ("macros/made.sql", CREATE.format("{{ sql }}"), CREATE.format("({{ sql }}) limit 1")),
+    "the_name_of_schemas": ("macros/names.sql", SCHEMAS.format("gold"), SCHEMAS.format("marts")),
+    "a_config_of_another_target": ("models/m.sql", BY_TARGET.format("'table'"), BY_TARGET.format("'incremental'")),
+    "a_hook_under_a_condition": (
+        "macros/grants.sql",
+        "{% macro grant_all() %}select 1{% endmacro %}",
+        "{% macro grant_all() %}select 2{% endmacro %}",
+    ),
+    "a_name_put_together": (
+        "macros/cents.sql",
+        "{% macro to_cents() %}1{% endmacro %}",
+        "{% macro to_cents() %}2{% endmacro %}",
+    ),
+}
+
+
+def compared(before: Path, now: Path) -> AffectedNodes:
+    """Return what the edits between two folders affect."""
+    comparison = Comparison(
+        head=now, base=lambda: nullcontext(before), state=None, changed=[], texts=lambda _: ({}, {})
+    )
+    return affected_nodes(
+        DbtProject(".", []), comparison, Dbt(Path(sys.executable).with_name("dbt"), now), everything=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +60,10 @@ def affected(tmp_path_factory: pytest.TempPathFactory) -> AffectedNodes:
     folder = tmp_path_factory.mktemp("same")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODE_VERSION_RATE", "1")
-        before, now = folder / "before", folder / "now"
-        for root in (before, now):
+        for root in (folder / "before", folder / "now"):
             write_before(root)
-        write_edits(now)
-        comparison = Comparison(
-            head=now, base=lambda: nullcontext(before), state=None, changed=[], texts=lambda _: ({}, {})
-        )
-        dbt = Dbt(Path(sys.executable).with_name("dbt"), now)
-        return affected_nodes(DbtProject(".", []), comparison, dbt, everything=False)
+        write_edits(folder / "now")
+        return compared(folder / "before", folder / "now")
 
 
 def changed(affected: AffectedNodes) -> set[str]:
@@ -58,4 +78,21 @@ def test_what_changes_the_rows_is_affected(affected: AffectedNodes, name: str) -
 
 @pytest.mark.parametrize("name", sorted(NOTHING))
 def test_what_means_nothing_is_not(affected: AffectedNodes, name: str) -> None:
-    assert (name in changed(affected)) == (name in CONFIGURED_OTHERWISE | OF_ANY_MACRO)
+    assert (name in changed(affected)) == (name in CONFIGURED_OTHERWISE)
+
+
+@pytest.mark.some_of("what no code version counts", 1)
+@pytest.mark.parametrize("name", OUT_OF_SIGHT)
+def test_what_no_code_version_counts_is_affected(tmp_path: Path, name: str) -> None:
+    file, before, after = OUT_OF_SIGHT[name]
+    model = "select 1 as id {% if execute %}, {{ context['to_' ~ 'cents']() }} as cents{% endif %}"
+    hook = "{% if execute %}{{ grant_all() }}{% endif %}"
+    files = {
+        "dbt_project.yml": f"{{name: shop, profile: shop, models: {{+materialized: table, +post-hook: '{hook}'}}}}",
+        "profiles.yml": "shop: {target: dev, outputs: {dev: {type: duckdb, path: ':memory:'}}}",
+        "models/m.sql": model if name == "a_name_put_together" else "select 1 as id",
+        "macros/grants.sql": "{% macro grant_all() %}select 1{% endmacro %}",
+    }
+    for folder, text in (("before", before), ("now", after)):
+        write(tmp_path / folder, {**files, file: text})
+    assert "model.shop.m" in compared(tmp_path / "before", tmp_path / "now").nodes

@@ -42,6 +42,11 @@ def manifest() -> dict[str, Any]:
         "macro.p.default__by_hand": macro("by hand"),
         "macro.p.unused": macro("unused_in() unused"),
         "macro.p.unused_out": macro("unused", "macro.p.unused"),
+        "macro.p.under_a_condition": macro("{% if execute %}{{ inner() }}{% endif %}"),
+        "macro.p.inner": macro("inner"),
+        "macro.p.in_a_hook": macro("in a hook"),
+        "macro.p.duckdb__create_schema": macro("create schema"),
+        "macro.dbt.create_schema": macro("{{ adapter.dispatch('create_schema', 'dbt')() }}"),
         "macro.p.test_unique": macro("unique"),
     }
     nodes = {
@@ -52,7 +57,8 @@ def manifest() -> dict[str, Any]:
         TEST: node("test", MART, macros=("macro.p.test_unique",), materialized="test"),
         SNAPSHOT: node("snapshot", SOURCE, materialized="snapshot", strategy="check"),
     }
-    nodes[VIEW]["raw_code"] = "{{ context['by_hand']() }}"
+    nodes[SNAPSHOT]["raw_code"] = "{% if is_incremental() %}{{ under_a_condition() }}{% endif %}"
+    nodes[MART]["unrendered_config"] = {"post-hook": "{% if execute %}{{ in_a_hook() }}{% endif %}"}
     return {
         "metadata": {"adapter_type": "duckdb"},
         "macros": {key: {"name": key.rpartition(".")[2], **value} for key, value in macros.items()},
@@ -89,7 +95,11 @@ def test_equal_manifests_differ_in_nothing() -> None:
         ("dbt.snapshot_check_strategy", {SNAPSHOT}),
         ("p.test_unique", {TEST}),
         ("dbt.generate_schema_name", {MART, STAGING, VIEW, SEED, TEST, SNAPSHOT}),
-        ("p.default__by_hand", EVERY),
+        ("p.default__by_hand", set()),
+        ("p.under_a_condition", {SNAPSHOT}),
+        ("p.inner", {SNAPSHOT}),
+        ("p.in_a_hook", {MART}),
+        ("p.duckdb__create_schema", EVERY),
         ("p.unused", set()),
         ("p.unused_out", set()),
     ],
@@ -101,6 +111,18 @@ def test_a_macro_that_changed_came_or_went(name: str, expected: set[str]) -> Non
     del after["macros"][f"macro.{name}"]
     assert missed(before, after, set()) == expected
     assert missed(after, before, set()) == expected
+
+
+@pytest.mark.parametrize("call", ["context['by_' ~ name]()", "context.get(name)()", "adapter.dispatch(name)()"])
+def test_who_calls_by_a_name_that_is_put_together_is_not_to_be_told(call: str) -> None:
+    before = manifest()
+    before["nodes"][VIEW]["raw_code"] = f"{{{{ {call} }}}}"
+    after = deepcopy(before)
+    after["macros"]["macro.p.default__by_hand"]["macro_sql"] += " otherwise"
+    assert missed(before, after, set()) == EVERY
+    after["macros"]["macro.p.default__by_hand"] = before["macros"]["macro.p.default__by_hand"]
+    after["macros"]["macro.p.cents"]["macro_sql"] += " otherwise"
+    assert missed(before, after, set()) == {STAGING}
 
 
 def test_a_seed_whose_file_changed() -> None:

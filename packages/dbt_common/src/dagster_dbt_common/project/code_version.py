@@ -27,7 +27,13 @@ import yaml
 
 from dagster_dbt_common.project.code_version_1 import normalized_1
 from dagster_dbt_common.project.fingerprint import MACROS_DIR
-from dagster_dbt_common.project.model_text import canonical, may_make_strings, normalized, without_config
+from dagster_dbt_common.project.model_text import (
+    canonical,
+    config_calls,
+    may_make_strings,
+    normalized,
+    without_config,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -79,13 +85,17 @@ class CodeVersions:
         """Return a hash of what a node computes, by each form: 16 hex digits, and before those of now `2:`."""
         return f"{_FORM}:{self._hash(unique_id, _FORM)}+{self._hash(unique_id, _FORM - 1)}"
 
-    def counts(self, macro: str) -> bool:
-        """Return whether a macro's text is part of the versions of the nodes that call it."""
-        props = self._macros.get(macro)
-        if props is None or props["package_name"] in self._not_counted:
-            return False
-        file = Path(props.get("original_file_path") or "")
-        return not (file.parts[-3:-1] == MACROS_DIR.parts[-2:] and (MACROS_DIR / file.name).is_file())
+    def macros(self, unique_id: str) -> set[str]:
+        """Return the macros whose text is part of a node's version."""
+        props = self._nodes[unique_id]
+        own = set(self._called(props, self._own(props, _FORM)))
+        return own.union(*(self.macros(parent) for parent in self._parts(props)))
+
+    def config_calls(self, unique_id: str) -> Sequence[str]:
+        """Return a node's calls of `config(...)` as they are written, and those of what is part of it."""
+        props = self._nodes[unique_id]
+        of_parts = [call for parent in self._parts(props) for call in self.config_calls(parent)]
+        return [*config_calls(props.get("raw_code") or ""), *of_parts]
 
     def _hash(self, unique_id: str, form: int) -> str:
         if (unique_id, form) not in self._known:
@@ -156,7 +166,7 @@ class CodeVersions:
         found: set[str] = set()
         while waiting:
             macro = waiting.pop()
-            if macro not in found and self.counts(macro):
+            if macro not in found and self._counts(macro):
                 found.add(macro)
                 text = self._macros[macro]["macro_sql"]
                 waiting += [*self._macros[macro]["depends_on"]["macros"], *self._named(text)]
@@ -173,11 +183,18 @@ class CodeVersions:
         """The project's own macros by the names by which they are called; `default__x` is called by `x`."""
         found: dict[str, list[str]] = defaultdict(list)
         for macro in self._macros:
-            if self.counts(macro):
+            if self._counts(macro):
                 name = macro.rpartition(".")[2]
                 for called in {name, name.partition("__")[2] or name}:
                     found[called].append(macro)
         return found
+
+    def _counts(self, macro: str) -> bool:
+        props = self._macros.get(macro)
+        if props is None or props["package_name"] in self._not_counted:
+            return False
+        file = Path(props.get("original_file_path") or "")
+        return not (file.parts[-3:-1] == MACROS_DIR.parts[-2:] and (MACROS_DIR / file.name).is_file())
 
     def _values(self, texts: Sequence[str], package: str) -> Mapping[str, str]:
         text = "\n".join(texts)

@@ -147,6 +147,12 @@ def without_config(code: str) -> str:
     return code
 
 
+def config_calls(code: str) -> list[str]:
+    """Return a model's calls of `config(...)`, as they are written."""
+    calls = [(match.start(), end_of_call(code, match.end())) for match in _CONFIG.finditer(code)]
+    return [code[start:end] for start, end in calls if end]
+
+
 def end_of_call(code: str, start: int) -> int:
     """Return where the bracket at `start` is closed; 0 where it is not."""
     depth, quote = 0, ""

@@ -22,7 +22,7 @@ from headrace.affected.dbt_state import (
     with_children,
 )
 from headrace.cli.user_errors import UserError
-from headrace.tools.dbt import BaseError, CodeVersions, Dbt, Parse, read_manifest
+from headrace.tools.dbt import BaseError, Dbt, Parse, read_manifest
 from headrace.tools.uv_lock import Lock
 
 PROJECT = "dbt_project.yml"
@@ -117,7 +117,7 @@ def affected_nodes(project: DbtProject, comparison: Comparison, dbt: Dbt, *, eve
         base, head = read_manifest(state), read_manifest(now.target)
         nodes = (modified - head["sources"].keys()) | missed(base, head, changed)
         versioned = told_by_code(nodes, base, head, modified=modified)
-        nodes -= _alike(base, head, dbt.code_versions(state, now, versioned) if versioned else None)
+        nodes -= _alike(base, head, dbt.of_one_code_version(state, now, versioned) if versioned else None)
     sources = sources_declared_otherwise(*comparison.declarations(project), head["metadata"]["project_name"])
     nodes |= sources & head["sources"].keys()
     files = _macro_files(project, base) | _macro_files(project, head)
@@ -156,13 +156,21 @@ def is_configured_otherwise(before: str | None, after: str | None) -> bool:
         return True
 
 
-def _alike(base: Mapping[str, Any], head: Mapping[str, Any], said: CodeVersions | None) -> set[str]:
+def _alike(base: Mapping[str, Any], head: Mapping[str, Any], said: Mapping[str, Collection[str]] | None) -> set[str]:
     """Return the nodes that compute what they did, though a text is another one: a comment, or a blank.
 
-    It is what the plan of `headrace run` and Dagster's automation take for the same code. Macros that no code version
-    counts, such as those of dagster-dbt-common, change what they bear on.
+    It is what the plan of `headrace run` and Dagster's automation take for the same code. A macro that a code version
+    does not count, such as one of dagster-dbt-common or one that dbt calls by itself, changes what is below it.
+
+    Args:
+        base: the manifest before.
+        head: the manifest now.
+        said: the nodes of one code version, with the macros that it counts.
     """
-    return said.alike - below_macros(base, head, changed_macros(base, head) - said.counted) if said else set()
+    if not said:
+        return set()
+    above = below_macros(base, head, changed_macros(base, head))
+    return {node for node, counted in said.items() if set(above.get(node, ())) <= set(counted)}
 
 
 def _modified(project: DbtProject, comparison: Comparison, dbt: Dbt, before: Path, now: Parse) -> set[str] | None:

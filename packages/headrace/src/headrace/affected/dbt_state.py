@@ -21,6 +21,9 @@ _BESIDE_TEXT = (
     *("unrendered_config", "columns", "description", "constraints", "group", "access", "alias", "version"),
     *("latest_version", "deprecation_date", "language", "fqn"),
 )
+_CALL = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
+_DISPATCHED = re.compile(r"""\bdispatch\(\s*['"](\w+)['"]""")
+_PUTS_NAMES_TOGETHER = re.compile(r"\bcontext\s*(?:\[|\.\s*get\b)|\bdispatch\(\s*[^\s'\"]")
 _OF_EVERY_NODE = ("generate_schema_name", "generate_alias_name", "generate_database_name")
 
 
@@ -48,7 +51,7 @@ def missed(base: Manifest, head: Manifest, changed: Collection[str]) -> set[str]
             or (node["resource_type"] == "seed" and node["original_file_path"] in changed)
         )
     }
-    return found | below_macros(base, head, changed_macros(base, head))
+    return found | below_macros(base, head, changed_macros(base, head)).keys()
 
 
 def bears_on_every_node(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
@@ -81,20 +84,23 @@ def _reads(node: Mapping[str, Any]) -> Collection[str]:
     return sorted(node.get("depends_on", {}).get("nodes", ()))
 
 
-def below_macros(base: Manifest, head: Manifest, macros: Iterable[str]) -> set[str]:
-    """Return the head's nodes below macros, before or now.
+def below_macros(base: Manifest, head: Manifest, macros: Iterable[str]) -> Mapping[str, Collection[str]]:
+    """Return the head's nodes below macros, before or now, each with those of the macros that it is below.
 
-    All of them, where a macro has no caller but its name stands in another text: who calls it is not to be told.
+    Every node, where it is not to be told who calls a macro: dbt's own macros name it, which dbt calls by itself, or a
+    text of the project calls by a name that it puts together.
     """
     calls = [_callers(manifest) for manifest in (base, head)]
-    found: set[str] = set()
+    every = all_nodes(head)
+    found = defaultdict(set)
     for macro in macros:
         callers = {node for called in calls for node in _above(macro, called)}
-        if any(not caller.startswith("macro.") for caller in callers):
-            found |= callers
-        elif any(_are_named({macro, *callers}, manifest) for manifest in (base, head)):
-            return all_nodes(head)
-    return found & all_nodes(head)
+        nodes = {caller for caller in callers if not caller.startswith("macro.")}
+        if not nodes and any(_may_be_called_by_anyone({macro, *callers}, manifest) for manifest in (base, head)):
+            nodes = every
+        for node in nodes & every:
+            found[node].add(macro)
+    return found
 
 
 def changed_macros(base: Manifest, head: Manifest) -> set[str]:
@@ -133,13 +139,30 @@ def _beside_text(node: Mapping[str, Any]) -> tuple[object, ...]:
     return *(node.get(key) for key in _BESIDE_TEXT), _reads(node)
 
 
-def _are_named(macros: Collection[str], manifest: Manifest) -> bool:
-    """Return whether another text has the name of one of these macros, or that by which it is dispatched."""
+def _may_be_called_by_anyone(macros: Collection[str], manifest: Manifest) -> bool:
+    """Return whether macros that no node calls may be called by dbt itself, or by a name that is put together."""
+    of_dbt = _of_dbt(manifest)
     names = {name for macro in macros for name in _names(macro)}
     said = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
-    texts = [text["macro_sql"] for key, text in manifest["macros"].items() if key not in macros]
-    texts += [node.get("raw_code") or "" for node in _nodes(manifest).values()]
-    return any(said.search(text) for text in texts)
+    return any(
+        key in macros or said.search(text) if key in of_dbt else _PUTS_NAMES_TOGETHER.search(text)
+        for key, text in _texts(manifest).items()
+    )
+
+
+def _of_dbt(manifest: Manifest) -> Collection[str]:
+    """Return the macros of dbt and of the adapter."""
+    packages = {"dbt", f"dbt_{manifest['metadata']['adapter_type']}"}
+    return {key for key, macro in manifest["macros"].items() if key.split(".")[1] in packages}
+
+
+def _texts(manifest: Manifest) -> Mapping[str, str]:
+    """Return the text of each macro and node, with what its config and its test's arguments may call."""
+    texts = {key: macro["macro_sql"] for key, macro in manifest["macros"].items()}
+    for key, node in _nodes(manifest).items():
+        beside = [node.get("unrendered_config"), (node.get("test_metadata") or {}).get("kwargs")]
+        texts[key] = " ".join([node.get("raw_code") or "", *(str(each) for each in beside if each)])
+    return texts
 
 
 def _names(macro: str) -> tuple[str, str]:
@@ -148,7 +171,10 @@ def _names(macro: str) -> tuple[str, str]:
 
 
 def _callers(manifest: Manifest) -> Mapping[str, Collection[str]]:
-    """Return for each macro the macros and nodes that call it, or for which dbt calls it."""
+    """Return for each macro the macros and nodes that call it or name it, or for which dbt calls it.
+
+    dbt notes the calls that it meets while it parses: not those under a condition such as `is_incremental()`.
+    """
     by_name = defaultdict(list)
     for key, macro in manifest["macros"].items():
         by_name[macro["name"]].append(key)
@@ -161,7 +187,20 @@ def _callers(manifest: Manifest) -> Mapping[str, Collection[str]]:
         for name in _called_for(node["config"], adapter):
             for macro in by_name[name]:
                 callers[macro].add(key)
+    for macro, key in _named(manifest):
+        callers[macro].add(key)
     return callers
+
+
+def _named(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield each macro of the project with what calls it by its name."""
+    macros = defaultdict(set)
+    for macro in manifest["macros"].keys() - _of_dbt(manifest):
+        for name in _names(macro):
+            macros[name].add(macro)
+    for key, text in _texts(manifest).items() if macros else ():
+        for name in macros.keys() & {*_CALL.findall(text), *_DISPATCHED.findall(text)}:
+            yield from ((macro, key) for macro in macros[name] - {key})
 
 
 def _called_for(config: Mapping[str, Any], adapter: str) -> Iterator[str]:

@@ -4,10 +4,11 @@ It is run by the interpreter of dbt, in the environment that dbt gets. Standard 
 argument:
 
     {"manifests": ["/tmp/before/manifest.json", "/tmp/now/manifest.json"], "project": "dbt", "nodes": ["model.shop.a"]}
-    {"alike": ["model.shop.a"], "counted": ["macro.shop.cents"]}
+    {"model.shop.a": ["macro.shop.cents"]}
 
-The macros that count are those whose text is part of a version; those of dbt and of dagster-dbt-common are not. Where
-this interpreter has no dagster-dbt-common, nothing is written and the exit code is 3.
+The macros of a node are those whose text is part of its version; those of dbt and of dagster-dbt-common are not. A node
+whose calls of `config(...)` are written otherwise is left out: another target may render them otherwise. Where this
+interpreter has no dagster-dbt-common, nothing is written and the exit code is 3.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ def compare(asked: Mapping[str, Any]) -> Mapping[str, Any]:
     manifests = [json.loads(Path(path).read_text(encoding="utf-8")) for path in asked["manifests"]]
     before, now = (of_location.CodeVersions(manifest, variables) for manifest in manifests)
     return {
-        "alike": [node for node in asked["nodes"] if _newest(before.of(node)) == _newest(now.of(node))],
-        "counted": sorted(macro for macro in manifests[1]["macros"] if now.counts(macro)),
+        node: sorted(before.macros(node) | now.macros(node))
+        for node in asked["nodes"]
+        if _newest(before.of(node)) == _newest(now.of(node)) and before.config_calls(node) == now.config_calls(node)
     }
 
 

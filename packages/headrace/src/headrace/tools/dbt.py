@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,19 +36,6 @@ class Parse:
     project: Path
     target: Path
     root: Path
-
-
-@dataclass(frozen=True)
-class CodeVersions:
-    """What the code versions of two manifests say.
-
-    Args:
-        alike: the nodes, of those that were asked for, that compute what they did.
-        counted: the macros whose text is part of a version.
-    """
-
-    alike: set[str]
-    counted: set[str]
 
 
 class BaseError(click.ClickException):
@@ -174,8 +161,12 @@ class Dbt:
             raise click.ClickException(_failure(head.project, "ls", done[1]["failed"].splitlines()))
         return _unique_ids(done[1]["result"])
 
-    def code_versions(self, state: Path, now: Parse, nodes: Iterable[str]) -> CodeVersions | None:
-        """Return which nodes compute what they did; None where no dagster-dbt-common is beside dbt to say it.
+    def of_one_code_version(
+        self, state: Path, now: Parse, nodes: Iterable[str]
+    ) -> Mapping[str, Collection[str]] | None:
+        """Return the nodes whose code version is what it was, with the macros whose text is part of it.
+
+        None where no dagster-dbt-common is beside dbt to say it.
 
         Args:
             state: the folder of the manifest before.
@@ -191,8 +182,9 @@ class Dbt:
             "nodes": sorted(nodes),
         }
         out = now.target / "code_versions.json"
-        answer = self._answer(_CODE_VERSIONS_SCRIPT, asked, out, now.project, self._variables(now.root))
-        return CodeVersions(set(answer["alike"]), set(answer["counted"])) if answer else None
+        alike: Mapping[str, Collection[str]] | None
+        alike = self._answer(_CODE_VERSIONS_SCRIPT, asked, out, now.project, self._variables(now.root))
+        return alike
 
     def _run_together(
         self, commands: Sequence[tuple[Sequence[str], Parse]], folder: Path
