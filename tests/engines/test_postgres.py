@@ -18,6 +18,7 @@ import psycopg2
 import psycopg2.extensions
 import pytest
 
+from ingest.postgres import OtherColumnsError, prepare
 from ingest.postgres import replace as replace_rows
 from ingest.tables import Column, Table
 
@@ -136,6 +137,22 @@ def test_a_revised_day_replaces_its_rows_in_each_table(built: Shop) -> None:
     assert query(built, customers, DAYS[1]) == of_export
 
 
+def test_a_day_that_is_not_there_or_of_another_export_is_loaded_again(built: Shop) -> None:
+    """As after a load that was cut off, or days that were loaded while another target was built."""
+    query(built, "delete from raw.loaded_exports where (table_name, day) = ('orders', %s)", DAYS[0])
+    query(built, "delete from raw.orders where day = %s", DAYS[0])
+    query(
+        built, "update raw.loaded_exports set source_sha256 = 'other' where (table_name, day) = ('items', %s)", DAYS[1]
+    )
+    last_id = built.last_id()
+    built.run()
+    told = built.built(after=last_id)
+    assert (told["raw/orders"], told["raw/items"]) == ({DAYS[0]}, {DAYS[1]})
+    assert "raw/tweets" not in told
+    assert query(built, "select count(distinct day) from raw.orders") == [(2,)]
+    assert "everything is fresh" in built.call("run").stderr
+
+
 def test_a_table_that_was_dropped_is_missing(built: Shop) -> None:
     query(built, "drop table raw.tweets cascade")
     query(built, "drop table main.store_months")
@@ -197,11 +214,17 @@ def test_texts_come_back_and_what_postgres_does_not_take_is_a_line(
         connection.execute("create table texts as select 'a' as id, unnest($1::varchar[]) as value", [texts])
         rows = connection.table("texts")
         for _ in range(2):
-            replace_rows(rows, table, None)
+            prepare(table)
+            replace_rows(rows, table, None, "hash")
         assert query(built, "select value from raw.texts") == [(text,) for text in texts]
         with pytest.raises(OSError, match="postgres: invalid byte sequence"):
-            replace_rows(connection.sql("select 'a' as id, 'a' || chr(0) as value"), table, None)
-    assert len(query(built, "select value from raw.texts")) == len(texts)
+            replace_rows(connection.sql("select 'a' as id, 'a' || chr(0) as value"), table, None, "other")
+        monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+        replace_rows(connection.sql("select 'a' as id, 'Müller' as value"), table, None, "other")
+    assert query(built, "select value from raw.texts") == [("Müller",)]
+    other = Table("texts", "", (Column("id", "varchar", ""), Column("value", "bigint", "")), key=("id",))
+    with pytest.raises(OtherColumnsError, match=r"\"texts\" in Postgres has other columns .*drop table .* cascade"):
+        prepare(other)
     query(built, "drop table raw.texts")
 
 

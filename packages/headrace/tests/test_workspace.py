@@ -179,3 +179,23 @@ def test_help_and_version_name_every_command() -> None:
 )
 def test_a_verb_that_there_is_not(word: str, message: str) -> None:
     assert_refused(call(word), message)
+
+
+@pytest.mark.parametrize(
+    ("environment", "target"),
+    [
+        ({}, None),
+        ({"HEADRACE_TARGET": "postgres"}, "postgres"),
+        ({"DBT_TARGET": "ducklake_s3"}, "ducklake"),
+        ({"HEADRACE_TARGET": "ducklake", "DBT_TARGET": "ducklake_s3"}, "ducklake"),
+    ],
+)
+@pytest.mark.usefixtures("root")
+def test_the_target_is_what_either_variable_names(environment: dict[str, str], target: str | None) -> None:
+    assert Workspace.find(environment).target == target
+
+
+@pytest.mark.usefixtures("root")
+def test_two_targets_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^HEADRACE_TARGET=duckdb and DBT_TARGET=postgres name two targets"):
+        Workspace.find({"HEADRACE_TARGET": "duckdb", "DBT_TARGET": "postgres"})

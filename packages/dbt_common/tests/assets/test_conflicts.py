@@ -28,13 +28,19 @@ LOST = (
         'Catalog Error: Table with name "customers__dbt_backup" already exists!',
         "ERROR:  could not serialize access due to concurrent update",
         "deadlock detected\nDETAIL:  Process 1 waits",
+        'duplicate key value violates unique constraint "pg_type_typname_nsp_index"',
+        'duplicate key value violates unique constraint "pg_class_relname_nsp_index"',
+        'relation "store_hours" already exists',
     ],
 )
 def test_what_a_conflict_says(message: str) -> None:
     assert is_conflict(f"Runtime Error in model orders (models/orders.sql)\n  {message}")
 
 
-@pytest.mark.parametrize("message", ["Conversion Error: a lot", "Got 3 results, configured to fail if != 0"])
+@pytest.mark.parametrize(
+    "message",
+    ["Conversion Error: a lot", 'unique constraint "orders_key"', "Got 3 results, configured to fail if != 0"],
+)
 def test_what_no_conflict_says(message: str) -> None:
     assert not is_conflict(message)
 

@@ -49,7 +49,7 @@ class Workspace:
         start: the first day (UTC) of all partitions.
         target: the target of dbt that `HEADRACE_TARGET` or dbt's `DBT_TARGET` names; None for the profile's own.
         ducklake_data: the folder of the files of the target `ducklake`.
-        duckdb_extensions: the folder of this machine's extensions of DuckDB, for that target.
+        duckdb_extensions: the folder of this machine's extensions of DuckDB, for that target and an object store.
     """
 
     root: Path
@@ -87,9 +87,7 @@ class Workspace:
             warehouse=Path(environment.get("HEADRACE_WAREHOUSE") or state / "warehouse.duckdb").absolute(),
             dagster_home=Path(environment.get("DAGSTER_HOME") or state / "dagster").absolute(),
             start=first_day,
-            # The same with an object store is a target of its own to dbt.
-            target=(environment.get("HEADRACE_TARGET") or environment.get("DBT_TARGET") or "").removesuffix("_s3")
-            or None,
+            target=_target(environment),
             ducklake_data=data if "://" in data else str(Path(data).absolute()),
             duckdb_extensions=Path(
                 environment.get("HEADRACE_DUCKDB_EXTENSIONS") or state / "duckdb_extensions"
@@ -103,12 +101,11 @@ class Workspace:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that say these paths to a process."""
-        of_target = {
-            "HEADRACE_DUCKLAKE_DATA": self.ducklake_data,
-            "HEADRACE_DUCKDB_EXTENSIONS": str(self.duckdb_extensions),
-        }
+        extensions = {"HEADRACE_DUCKDB_EXTENSIONS": str(self.duckdb_extensions)}
+        files = {"HEADRACE_DUCKLAKE_DATA": self.ducklake_data}
         return {
-            **(of_target if self.target == "ducklake" else {}),
+            **(extensions if self.target == "ducklake" or self.lake.startswith("s3://") else {}),
+            **(files if self.target == "ducklake" else {}),
             "HEADRACE_START": self.start.isoformat(),
             "HEADRACE_EXPORTS": str(self.exports),
             "HEADRACE_LAKE": self.lake,
@@ -139,3 +136,13 @@ class Workspace:
             # A run opens the event log in the environment of its location, and another one may lack this package.
             elsewhere = any(entry.executable_path for entry in self.locations.values())
             config.write_text(_INSTANCE_CONFIG + ("" if elsewhere else _EVENT_LOG_CONFIG))
+
+
+def _target(environment: Mapping[str, str]) -> str | None:
+    """Return the target that the environment names; dbt has one more of it for an object store."""
+    named = {name: environment.get(name, "").removesuffix("_s3") for name in ("HEADRACE_TARGET", "DBT_TARGET")}
+    targets = {target for target in named.values() if target}
+    if len(targets) > 1:
+        said = " and ".join(f"{name}={environment[name]}" for name in named)
+        raise UserError(f"{said} name two targets: set one of them")
+    return targets.pop() if targets else None

@@ -58,8 +58,8 @@ def load(
 ) -> Loaded:
     """Replace a table's file, or that of its `day`, with the rows of its export.
 
-    Raises `ExportError`, with nothing replaced, where the export is missing, wrong, or cannot be read, or the
-    lake cannot be written.
+    Raises `ExportError`, with nothing replaced, where the export is missing, wrong, or cannot be read. Where the lake
+    cannot be written, Postgres, if it is dbt's target, has the rows already; the load is made again.
     """
     try:
         export = find_export(exports, table, day)
@@ -82,11 +82,9 @@ def load(
         def write(path: Path) -> None:
             ordered.write_parquet(str(path), compression="zstd", row_group_size=ROW_GROUP_SIZE, use_tmp_file=False)
 
-        size = lake.replace(name, write)
         if settings.is_read_by_postgres():
-            from ingest import postgres  # noqa: PLC0415 - of one target, and a driver
-
-            postgres.replace(ordered, table, day)
+            _replace_in_postgres(ordered, table, day, digest)
+        size = lake.replace(name, write)
     except (OSError, duckdb.IOException) as error:
         raise ExportError(f"{table.name}{f' of {day}' if day else ''}: {str(error).splitlines()[0]}") from error
     return Loaded(
@@ -98,6 +96,16 @@ def load(
         extra_columns=extra_columns,
         preview=_preview(typed, table),
     )
+
+
+def _replace_in_postgres(rows: duckdb.DuckDBPyRelation, table: Table, day: str | None, digest: str) -> None:
+    from ingest import postgres  # noqa: PLC0415 - of one target, and a driver
+
+    try:
+        postgres.prepare(table)
+    except postgres.OtherColumnsError as error:
+        raise ExportError(str(error)) from error
+    postgres.replace(rows, table, day, digest)
 
 
 def load_each(

@@ -17,6 +17,8 @@ _CONFLICT = re.compile(
     r"Transaction conflict|TransactionContext Error: Conflict|Conflict on (?:tuple|update)"
     # Postgres, 40001 and 40P01: https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
     r"|could not serialize access|deadlock detected"
+    # Postgres: two that make one table, which neither can lock before it is there.
+    r"|pg_(?:type_typname_nsp|class_relname_nsp)_index|\brelation \S+ already exists"
     # Two that make one table: what dbt renames away for a moment is there twice.
     r"|__dbt_(?:backup|tmp)\"? already exists",
     re.IGNORECASE,

@@ -25,6 +25,7 @@ from headrace.dbt_ci.tables import as_lines, as_markdown, as_table
 from headrace.dbt_ci.warehouse import SCRATCH, open_warehouse
 from headrace.dbt_ci.windows import window_of
 from headrace.tools.dbt import Dbt, read_manifest
+from headrace.tools.duckdb_extensions import OF_S3, install_extensions
 from headrace.tools.git import WORKING_TREE, Repository
 from headrace.workspace import Workspace
 
@@ -117,6 +118,8 @@ def ci(
         environment = {**workspace.environment(), "HEADRACE_WAREHOUSE": str(scratch)}
         profile = ci_profile(where, target, scratch, production, database, environment={**os.environ, **environment})
         (folder / PROFILES).write_text(profile, encoding="utf-8")
+        if workspace.lake.startswith("s3://"):
+            install_extensions(workspace.duckdb_extensions, OF_S3)
         dbt_ = replace(dbt_, options=["--profiles-dir", str(folder)], environment=environment)
         opened = stack.enter_context(open_warehouse(production, database, scratch, wait=wait, say=_say))
         _say(f"comparing {found.folder} with the manifest of {state}")

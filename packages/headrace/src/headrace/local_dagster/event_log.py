@@ -109,7 +109,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         """Store the event of a check, that of a planned one for all partitions of its run in one statement."""
         planned: Any = event.get_dagster_event().event_specific_data
         is_planned = event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
-        if not is_planned or planned.partitions_subset is None:
+        if not is_planned or not planned.partitions_subset:
             super().store_asset_check_event(event, event_id)
             return
         row = {

@@ -64,8 +64,12 @@ class RecordedHistory:
                 if has_table and partition not in gone and self._has_file(node, partition)
             }
             found = details.of(node.key, last[node.key], there, is_view=node.is_virtual)
+            if server:
+                for partition, detail in found.items():
+                    if partition in there and not server.holds(node, partition, detail.source):
+                        del there[partition]
             for emptied in stored.emptied(node, {partition: detail.rows for partition, detail in found.items()}):
-                del there[emptied]
+                there.pop(emptied, None)
             history[node.key] = History(
                 storage_ids=there,
                 began={

@@ -1,12 +1,13 @@
 """The tables of a target that is no file: what a DuckLake or a Postgres has, asked once."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.tools.ducklake import DuckLake
 from headrace.tools.postgres import postgres_tables
 from headrace.workspace import Workspace
+from headrace_staleness import Partition
 
 
 @dataclass(frozen=True)
@@ -17,16 +18,29 @@ class ServerTables:
         kind: the kind of asset that is stored there.
         database: the database.
         names: `schema.name` of each, in lower case.
+        exports: of raw tables that are loaded there, the hash of the export that each day has the rows of.
     """
 
     kind: str
     database: str
     names: Collection[str]
+    exports: Mapping[tuple[str, str], str] | None = None
 
     def has(self, node: AssetNode) -> bool:
         """Return whether the table of an asset is there, or is to be looked for elsewhere."""
         database, _, table = (node.table or "").lower().partition(".")
         return self.kind not in node.kinds or database != self.database or table in self.names
+
+    def holds(self, node: AssetNode, partition: Partition, source: str | None) -> bool:
+        """Return whether the rows of a partition of a raw table are there, of the export that was recorded.
+
+        It may have been recorded when another target was built, or its load was cut off there.
+        """
+        database, _, table = (node.table or "").partition(".")
+        if self.exports is None or self.kind not in node.kinds or database.lower() != self.database:
+            return True
+        schema, _, name = table.partition(".")
+        return schema != "raw" or self.exports.get((name, partition or "")) == source
 
 
 def tables_of_target(workspace: Workspace) -> ServerTables | None:
@@ -38,6 +52,6 @@ def tables_of_target(workspace: Workspace) -> ServerTables | None:
     if workspace.target == "ducklake":
         return ServerTables("duckdb", "lake", DuckLake.of(workspace).tables())
     if workspace.target == "postgres":
-        database, names = postgres_tables()
-        return ServerTables("postgres", database, names)
+        found = postgres_tables()
+        return ServerTables("postgres", found.database, found.names, found.exports)
     return None

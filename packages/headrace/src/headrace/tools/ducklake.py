@@ -9,17 +9,16 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata, resources
 from pathlib import Path
 
 import duckdb
 
 from headrace.cli.user_errors import UserError
+from headrace.tools.duckdb_extensions import OF_S3, connected, install_extensions
 from headrace.workspace import Workspace
 
 CATALOG = "HEADRACE_DUCKLAKE_CATALOG"
 _EXTENSIONS = ("ducklake", "postgres_scanner")
-_OF_S3 = ("httpfs", "aws")
 # The key of the lock, which nobody else takes by chance, is half of the text "ducklake" as a number.
 _LOCKED = "select 1 from pg_advisory_xact_lock(3619400644549457330)"
 _WORDS = {
@@ -76,7 +75,7 @@ class DuckLake:
     @property
     def _names(self) -> Sequence[str]:
         """The extensions that its files and its catalog need."""
-        return (*_EXTENSIONS, *_OF_S3) if self.data.startswith("s3://") else _EXTENSIONS
+        return (*_EXTENSIONS, *OF_S3) if self.data.startswith("s3://") else _EXTENSIONS
 
     def install_extensions(self) -> Sequence[str]:
         """Copy the extensions from their packages to where DuckDB looks for them, and return their versions.
@@ -84,25 +83,7 @@ class DuckLake:
         Raises:
             UserError: a package is missing, or made for another DuckDB.
         """
-        found = []
-        for name in self._names:
-            package = f"duckdb-extension-{name.replace('_', '-')}"
-            try:
-                version = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                extra = "s3" if name in _OF_S3 else "ducklake"
-                raise UserError(f"{package} is not installed: install the extra `{extra}` of analytics") from None
-            if version != duckdb.__version__:
-                raise UserError(
-                    f"{package} {version} does not fit duckdb {duckdb.__version__}: install equal versions of both"
-                )
-            folder = resources.files(f"duckdb_extension_{name}") / "extensions" / f"v{version}"
-            with resources.as_file(folder / f"{name}.duckdb_extension") as file, self._connected() as connection:
-                # DuckDB checks the signature when it loads it.
-                connection.install_extension(str(file))
-                connection.load_extension(name)
-            found.append(f"{name} {version}")
-        return found
+        return install_extensions(self.extensions, self._names)
 
     def create(self, schemas: Sequence[str]) -> None:
         """Make the catalog and schemas where they are missing, one caller after another.
@@ -162,7 +143,7 @@ class DuckLake:
     @contextmanager
     def _reached(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Connect with the extensions loaded; what goes wrong is one line."""
-        with self._connected() as connection:
+        with connected(self.extensions) as connection:
             try:
                 for name in self._names:
                     connection.load_extension(name)
@@ -174,15 +155,6 @@ class DuckLake:
                 raise UserError(
                     f"ducklake at {self.catalog}: {said[:300]} (`headrace engine init ducklake` makes what is missing)"
                 ) from None
-
-    @contextmanager
-    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Connect to a database in memory, with this machine's extensions and no others."""
-        self.extensions.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(
-            config={"extension_directory": str(self.extensions), "autoinstall_known_extensions": False}
-        ) as connection:
-            yield connection
 
 
 def _text(value: str) -> str:

@@ -1,18 +1,40 @@
 """A Postgres that is dbt's target, by the variables of its own clients, such as PGHOST."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 
 import psycopg2
 
 from headrace.cli.user_errors import UserError
 
-_TABLES = "select table_schema || '.' || table_name from information_schema.tables"
+# Tables, views and materialized views, of which `information_schema` has no word.
+_TABLES = """
+select lower(nspname || '.' || relname) from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where relkind in ('r', 'p', 'v', 'm', 'f')
+"""
+_LOADED = "raw.loaded_exports"
 
 
-def postgres_tables() -> tuple[str, Collection[str]]:
-    """Return the name of the database, and what tables and views it has, as `schema.name`; in lower case.
+@dataclass(frozen=True)
+class PostgresTables:
+    """What a database has.
+
+    Args:
+        database: its name, in lower case.
+        names: its tables and views, as `schema.name` in lower case.
+        exports: the hash of the export that each raw table, or each of its days, has the rows of, by the table's name
+            and the day, which is empty for a table without days.
+    """
+
+    database: str
+    names: frozenset[str]
+    exports: Mapping[tuple[str, str], str]
+
+
+def postgres_tables() -> PostgresTables:
+    """Return what the database has.
 
     Raises:
         UserError: it cannot be reached.
@@ -22,7 +44,12 @@ def postgres_tables() -> tuple[str, Collection[str]]:
         made = psycopg2.connect(host=os.environ.get("PGHOST") or "localhost", connect_timeout=10)
         with closing(made) as connection, connection.cursor() as cursor:
             cursor.execute(_TABLES)
-            return str(connection.info.dbname).lower(), {str(name).lower() for (name,) in cursor.fetchall()}
+            names = frozenset(str(name) for (name,) in cursor.fetchall())
+            exports: dict[tuple[str, str], str] = {}
+            if _LOADED in names:
+                cursor.execute(f"select table_name, day, source_sha256 from {_LOADED}")  # noqa: S608 - a name of ours
+                exports = {(table, day): digest for table, day, digest in cursor.fetchall()}
+            return PostgresTables(str(connection.info.dbname).lower(), names, exports)
     except psycopg2.Error as error:
         said = str(error).strip().partition("\n")[0]
         raise UserError(f"postgres, the target: {said} (PGHOST, PGPORT, PGUSER, PGDATABASE say where it is)") from None
