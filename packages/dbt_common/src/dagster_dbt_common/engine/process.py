@@ -144,7 +144,7 @@ class InProcessDbt:
                 )
                 raised = True
             for adapter in _live_adapters():
-                adapter.cancel_open_connections()
+                _cancel_statements(adapter)
             self._thread.join(0.1)
 
     def close_connections(self) -> None:
@@ -236,6 +236,16 @@ def close_connections(adapter: BaseAdapter) -> None:
     close_file = getattr(adapter.connections, "close_all_connections", None)
     if close_file is not None:
         close_file()
+
+
+def _cancel_statements(adapter: BaseAdapter) -> None:
+    """Interrupt the statements of an adapter's connections."""
+    if adapter.type() == "duckdb":
+        adapter.cancel_open_connections()
+        return
+    # Elsewhere, as in Postgres, a statement is ended by another one, for which this thread needs a connection too.
+    with adapter.connection_named("cancels"):
+        adapter.cancel_open_connections()
 
 
 def _live_adapters() -> list[BaseAdapter]:
