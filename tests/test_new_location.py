@@ -242,7 +242,8 @@ def _assets_at(port: int, served: subprocess.Popen[bytes]) -> Collection[str]:
 def _affected(clone: Clone) -> None:
     model = clone.root / f"projects/{NAME}/dbt/models/marts/daily/{NAME}_store_days.sql"
     text = model.read_text()
-    model.write_text(f"{text}-- changed\n")
+    assert text.count("select\n"), "the model has changed"
+    model.write_text(text.replace("select\n", "select distinct\n", 1))
     answer = json.loads(clone.call("headrace", "affected", "--base", "HEAD", "--format", "json"))
     model.write_text(text)
     assert answer["members"] == [NAME, "headrace-workspace"]

@@ -54,4 +54,4 @@ def test_an_error_ends_it_and_begins_no_other_one(connection: duckdb.DuckDBPyCon
     with pytest.raises(KeyboardInterrupt):
         load_each(connection, load_one, DAYS)
     assert len(begun) < len(DAYS)
-    assert not [one.name for one in threading.enumerate() if one.name.startswith("ThreadPoolExecutor")]
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("loads an export")]

@@ -139,7 +139,7 @@ def load_each(
 
     loaded: dict[str, Loaded] = {}
     failed: dict[str, str] = {}
-    workers = ThreadPoolExecutor(AT_ONCE)
+    workers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="loads an export")
     try:
         for partition, result in zip(partitions, workers.map(attempt, partitions), strict=True):
             if isinstance(result, ExportError):
