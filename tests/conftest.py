@@ -225,3 +225,24 @@ def open_shop() -> OpenShop:
         return Shop(folder, start)
 
     return make
+
+
+@pytest.fixture
+def object_store() -> Iterator[Mapping[str, str]]:
+    """Return the variables of an object store on loopback with a bucket `lake`."""
+    import boto3  # type: ignore[import-untyped]  # noqa: PLC0415 - of few tests; it ships no types
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415
+
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    url = f"http://127.0.0.1:{port}"
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    boto3.client("s3", "us-east-1", endpoint_url=url, **keys).create_bucket(Bucket="lake")
+    yield {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+    }
+    server.stop()

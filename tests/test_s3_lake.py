@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import boto3  # type: ignore[import-untyped]  # boto3 ships no types
 import pytest
-from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.conftest import OpenShop
@@ -21,28 +19,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 DAY = "2024-01-31"
 
 
-@pytest.fixture
-def store() -> Iterator[Mapping[str, str]]:
-    """Return the variables of an object store with a bucket `lake`."""
-    server = ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    _, port = server.get_host_and_port()
-    url = f"http://127.0.0.1:{port}"
-    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-    boto3.client("s3", "us-east-1", endpoint_url=url, **keys).create_bucket(Bucket="lake")
-    yield {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url,
-        "HEADRACE_LAKE": "s3://lake/headrace",
-    }
-    server.stop()
-
-
 @pytest.mark.some_of("main jobs elsewhere", 1)
-def test_marts_are_built_from_an_object_store(tmp_path: Path, open_shop: OpenShop, store: Mapping[str, str]) -> None:
-    shop = replace(open_shop(tmp_path / "shop", DAY), more=store)
+def test_marts_are_built_from_an_object_store(
+    tmp_path: Path, open_shop: OpenShop, object_store: Mapping[str, str]
+) -> None:
+    shop = replace(open_shop(tmp_path / "shop", DAY), more={**object_store, "HEADRACE_LAKE": "s3://lake/headrace"})
     shop.demo_data("--from", DAY, "--to", DAY, "--orders-per-day", "50")
     shop.run("--from", DAY)
     assert not shop.lake.exists()

@@ -17,10 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3  # type: ignore[import-untyped]  # boto3 ships no types
 import duckdb
 import pytest
-from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -178,29 +176,9 @@ def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
         assert ours[name] == content, name
 
 
-@pytest.fixture
-def bucket() -> Iterator[Mapping[str, str]]:
-    """Return the variables of an object store with a bucket `lake`."""
-    server = ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    _, port = server.get_host_and_port()
-    url = f"http://127.0.0.1:{port}"
-    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-    boto3.client("s3", "us-east-1", endpoint_url=url, **keys).create_bucket(Bucket="lake")
-    yield {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url,
-        "HEADRACE_LAKE": "s3://lake/raw",
-        "HEADRACE_DUCKLAKE_DATA": "s3://lake/ducklake",
-    }
-    server.stop()
-
-
 @WRITERS
 def test_its_files_may_be_in_an_object_store_as_the_raw_lake_is(
-    lake: Lake, tmp_path: Path, open_shop: OpenShop, bucket: Mapping[str, str]
+    lake: Lake, tmp_path: Path, open_shop: OpenShop, object_store: Mapping[str, str]
 ) -> None:
     catalog = lake.catalog.replace("dbname=postgres", "dbname=in_s3")
     with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
@@ -208,7 +186,8 @@ def test_its_files_may_be_in_an_object_store_as_the_raw_lake_is(
         connection.load_extension("postgres_scanner")
         connection.execute(f"attach '{lake.catalog}' as server (type postgres)")
         connection.execute("call postgres_execute('server', 'create database in_s3', use_transaction := false)")
-    more = {**lake.shop.more, **bucket, "HEADRACE_DUCKLAKE_CATALOG": catalog}
+    places = {"HEADRACE_LAKE": "s3://lake/raw", "HEADRACE_DUCKLAKE_DATA": "s3://lake/ducklake"}
+    more = {**lake.shop.more, **object_store, **places, "HEADRACE_DUCKLAKE_CATALOG": catalog}
     shop = replace(open_shop(tmp_path / "shop", DAYS[0]), more=more)
     shutil.copytree(lake.shop.exports, shop.exports)
     made = shop.call("engine", "init", "ducklake")
@@ -223,7 +202,7 @@ def test_its_files_may_be_in_an_object_store_as_the_raw_lake_is(
     with in_s3.connected() as connection, duckdb.connect(in_file.warehouse, read_only=True) as other:
         for extension in ("httpfs", "aws"):
             connection.load_extension(extension)
-        address = bucket["AWS_ENDPOINT_URL"].removeprefix("http://")
+        address = object_store["AWS_ENDPOINT_URL"].removeprefix("http://")
         connection.execute(
             f"create secret (type s3, key_id 'k', secret 's', endpoint '{address}', url_style 'path', use_ssl false)"
         )
