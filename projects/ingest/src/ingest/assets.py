@@ -65,6 +65,8 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
             exports, lake = settings.exports(), open_lake(settings.lake())
         except settings.SettingError as error:
             raise dg.Failure(str(error)) from error
+        if settings.is_read_by_postgres():
+            _prepare_in_postgres(table)
         with engine() as connection:
 
             def load_one(cursor: duckdb.DuckDBPyConnection, partition: str) -> Loaded:
@@ -91,6 +93,15 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
         yield dg.MaterializeResult(asset_key=key, check_results=results)
 
     return load_raw
+
+
+def _prepare_in_postgres(table: Table) -> None:
+    from ingest import postgres  # noqa: PLC0415 - of one target, and a driver
+
+    try:
+        postgres.prepare(table)
+    except (OSError, postgres.OtherColumnsError) as error:
+        raise dg.Failure(str(error)) from error
 
 
 def _declaration(table: Table) -> dg.CodeReferencesMetadataValue:

@@ -83,7 +83,9 @@ def load(
             ordered.write_parquet(str(path), compression="zstd", row_group_size=ROW_GROUP_SIZE, use_tmp_file=False)
 
         if settings.is_read_by_postgres():
-            _replace_in_postgres(ordered, table, day, digest)
+            from ingest import postgres  # noqa: PLC0415 - of one target, and a driver
+
+            postgres.replace(ordered, table, day, digest)
         size = lake.replace(name, write)
     except (OSError, duckdb.IOException) as error:
         raise ExportError(f"{table.name}{f' of {day}' if day else ''}: {str(error).splitlines()[0]}") from error
@@ -96,16 +98,6 @@ def load(
         extra_columns=extra_columns,
         preview=_preview(typed, table),
     )
-
-
-def _replace_in_postgres(rows: duckdb.DuckDBPyRelation, table: Table, day: str | None, digest: str) -> None:
-    from ingest import postgres  # noqa: PLC0415 - of one target, and a driver
-
-    try:
-        postgres.prepare(table)
-    except postgres.OtherColumnsError as error:
-        raise ExportError(str(error)) from error
-    postgres.replace(rows, table, day, digest)
 
 
 def load_each(

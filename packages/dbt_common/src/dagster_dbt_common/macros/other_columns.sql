@@ -75,14 +75,22 @@
 
 
 {#
-  dbt-duckdb's strategy for microbatch, which it finds by this name in the project first.
+  Refuses a batch whose table has other columns than the model, or whose hours are of a date.
 #}
-{% macro duckdb__get_incremental_microbatch_sql(arg_dict) -%}
+{% macro refuse_batch(arg_dict) -%}
     {%- do refuse_other_columns(arg_dict) -%}
     {%- set column = config.get('event_time') -%}
     {%- if config.get('batch_size') == 'hour' and is_date(column, arg_dict['dest_columns']) -%}
         {%- do refuse_date_of_hours(column) -%}
     {%- endif -%}
+{%- endmacro %}
+
+
+{#
+  dbt-duckdb's strategy for microbatch, which it finds by this name in the project first.
+#}
+{% macro duckdb__get_incremental_microbatch_sql(arg_dict) -%}
+    {%- do refuse_batch(arg_dict) -%}
     {{ return(meet_other_writers(arg_dict['target_relation']) ~ dbt.duckdb__get_incremental_microbatch_sql(arg_dict)) }}
 {%- endmacro %}
 
@@ -92,11 +100,8 @@
   and needs no key.
 #}
 {% macro postgres__get_incremental_microbatch_sql(arg_dict) -%}
-    {%- do refuse_other_columns(arg_dict) -%}
+    {%- do refuse_batch(arg_dict) -%}
     {%- set column = config.get('event_time') -%}
-    {%- if config.get('batch_size') == 'hour' and is_date(column, arg_dict['dest_columns']) -%}
-        {%- do refuse_date_of_hours(column) -%}
-    {%- endif -%}
     {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
     {#- As dbt narrows the inputs of a batch: both ends with an offset, which a timestamp without a zone leaves out. -#}
     {%- set start, end = model.batch.event_time_start, model.batch.event_time_end -%}
