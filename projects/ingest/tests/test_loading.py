@@ -19,7 +19,9 @@ DEADLINE_SECONDS = 60
 
 
 def loaded(day: str) -> Loaded:
-    return Loaded(Path(day), "", day, rows=1, bytes=1, extra_columns=[], preview="")
+    return Loaded(
+        Path(day), "", day, rows=1, bytes=1, extra_columns=[], preview="", quarantined_rows=0, quarantine=None
+    )
 
 
 def test_some_are_loaded_at_once_each_by_a_cursor_of_its_own(connection: duckdb.DuckDBPyConnection) -> None:

@@ -3,6 +3,7 @@
 import http.client
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -63,6 +64,23 @@ def test_a_table_is_put_replaced_and_read(
     assert boto3.client("s3").head_object(Bucket=bucket_name, Key=key)["ContentLength"] == loaded.bytes
     lake.connect(connection)
     assert connection.read_parquet(loaded.location).project("tax_rate").fetchall() == [(0.07,)]
+
+
+@pytest.mark.slow
+def test_rows_that_were_set_aside_are_put_and_removed(
+    bucket: str, good_exports: Path, connection: duckdb.DuckDBPyConnection
+) -> None:
+    lake = open_lake(bucket)
+    table = replace(STORES, max_quarantined_rows=1)
+    found = []
+    for rate in ("much", "0.06", "0.07"):
+        (good_exports / "stores.csv").write_text(f"id,name,opened_at,tax_rate\ns1,Oslo,2024-01-01,{rate}\n")
+        loaded = load(connection, table, exports=good_exports, lake=lake)
+        name, _, folder = bucket.removeprefix("s3://").partition("/")
+        stored = boto3.client("s3").list_objects_v2(Bucket=name, Prefix=f"{folder}/quarantine/").get("Contents", [])
+        found.append((loaded.quarantine, [f"s3://{name}/{each['Key']}" for each in stored]))
+    aside = f"{bucket}/quarantine/stores/rows.parquet"
+    assert found == [(aside, [aside]), (None, []), (None, [])]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import dagster as dg
 import duckdb
 
 from ingest import settings, tables
-from ingest.checks import CheckedFile, check, check_specs, failed_partitions
+from ingest.checks import CheckedFile, check, check_specs, failed_partitions, no_rows_quarantined
 from ingest.engine import engine
 from ingest.lake import open_lake
 from ingest.loading import Loaded, column_schema, lake_name, load, load_each, metadata
@@ -80,6 +80,9 @@ def raw_asset(table: Table, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefi
                 for partition in failed_partitions(context.instance, key)
             } | {partition: CheckedFile(file.location, file.empty_on_purpose) for partition, file in loaded.items()}
             results = check(connection, lake, table, files) if loaded else []
+        if loaded and table.max_quarantined_rows:
+            rows = {partition: file.quarantined_rows for partition, file in loaded.items()}
+            results.append(no_rows_quarantined(context.instance, key, rows))
         if failed:
             # An output would record every partition of the run, so the good ones are recorded one by one.
             for partition, file in loaded.items():

@@ -1,6 +1,6 @@
 """The blocking checks on a raw table, made on the lake's own files after they were written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -12,7 +12,7 @@ from ingest.tables import Table
 
 SAMPLES = 5
 
-_KEYS_UNIQUE, _NOT_EMPTY = "keys_unique", "not_empty"
+_KEYS_UNIQUE, _NOT_EMPTY, _NO_ROWS_QUARANTINED = "keys_unique", "not_empty", "no_rows_quarantined"
 _FAILED = "failed_partitions"
 _EVALUATION = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 _LOOKED_BACK = 20
@@ -24,10 +24,14 @@ def check_specs(table: Table, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     names = ", ".join(table.key)
     span = " within a day and across the days of a run, and those that failed before" if table.daily else ""
     marked = ", except for days that the source marks as empty" if table.daily else ""
-    return [
+    specs = [
         dg.AssetCheckSpec(_KEYS_UNIQUE, asset=key, blocking=True, description=f"{names} is unique{span}."),
         dg.AssetCheckSpec(_NOT_EMPTY, asset=key, blocking=True, description=f"There are rows{marked}."),
     ]
+    if table.max_quarantined_rows:
+        most = f"No row was set aside; of up to {table.max_quarantined_rows} of an export this warns."
+        specs.append(dg.AssetCheckSpec(_NO_ROWS_QUARANTINED, asset=key, description=most))
+    return specs
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,16 @@ class CheckedFile:
     empty_on_purpose: bool = False
 
 
-def failed_partitions(instance: dg.DagsterInstance, key: dg.AssetKey) -> frozenset[str]:
-    """Return the partitions because of which the checks of a raw table failed when they last ran.
+def failed_partitions(
+    instance: dg.DagsterInstance, key: dg.AssetKey, names: Sequence[str] = (_KEYS_UNIQUE, _NOT_EMPTY)
+) -> frozenset[str]:
+    """Return the partitions because of which checks of a raw table failed when they last ran.
 
     Dagster knows one result of a check, not one for each partition. So a run checks these again beside its own: a good
     day would else clear a bad one, and release what waits for its mend.
     """
     found: set[str] = set()
-    for name in (_KEYS_UNIQUE, _NOT_EMPTY):
+    for name in names:
         history = instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(key, name), _LOOKED_BACK
         )
@@ -65,6 +71,28 @@ def check(
     paths = [file.location for file in files.values()]
     rows = connection.read_parquet(paths, filename=True, hive_partitioning=False)
     return [_keys_unique(rows, table, files), _not_empty(rows, files)]
+
+
+def no_rows_quarantined(
+    instance: dg.DagsterInstance, key: dg.AssetKey, quarantined: Mapping[str, int]
+) -> dg.AssetCheckResult:
+    """Return the warning of rows that were set aside, of a table that lets some be.
+
+    Args:
+        instance: knows the partitions that warned before, which go on to warn until they are loaded without such rows.
+        key: the table's asset.
+        quarantined: how many rows were set aside now, by partition.
+    """
+    before = failed_partitions(instance, key, [_NO_ROWS_QUARANTINED]) - set(quarantined)
+    now = {partition: rows for partition, rows in quarantined.items() if rows}
+    failed = sorted({*before, *now})
+    return dg.AssetCheckResult(
+        passed=not failed,
+        check_name=_NO_ROWS_QUARANTINED,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"quarantined_rows": sum(now.values()), _FAILED: failed},
+        description=f"rows are set aside of {', '.join(failed)}" if failed else None,
+    )
 
 
 def _keys_unique(rows: duckdb.DuckDBPyRelation, table: Table, files: Mapping[str, CheckedFile]) -> dg.AssetCheckResult:

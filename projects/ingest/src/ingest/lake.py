@@ -30,6 +30,9 @@ class Lake(Protocol):
     def replace(self, name: str, write: Write) -> int:
         """Put in place of `name` the file that `write` makes at the path it is given; return its bytes."""
 
+    def remove(self, name: str) -> None:
+        """Remove `name` where it is there."""
+
     def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Let `connection` read the lake's locations."""
 
@@ -71,6 +74,14 @@ class FolderLake:
             path.replace(target)
         _sync_folder(target.parent)
         return size
+
+    def remove(self, name: str) -> None:
+        """Remove `name`, and what a killed writer of it left. Raises `OSError`."""
+        target = self._root / name
+        if target.parent.is_dir():
+            _remove_orphans(target)
+            target.unlink(missing_ok=True)
+            _sync_folder(target.parent)
 
     def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Do nothing: DuckDB reads folders by itself."""
@@ -138,6 +149,18 @@ class ObjectLake:
             except BaseError as error:
                 raise OSError(f"{self.location(name)}: {_first_line(error)}") from error
             return path.stat().st_size
+
+    def remove(self, name: str) -> None:
+        """Remove `name`. Raises `OSError`, also where the store does not answer in time."""
+        import obstore  # noqa: PLC0415
+        from obstore.exceptions import BaseError  # noqa: PLC0415
+
+        try:
+            obstore.delete(self._store, name)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise OSError(f"{self.location(name)}: {_first_line(error)}") from error
 
     def connect(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Register the store as a file system of fsspec."""

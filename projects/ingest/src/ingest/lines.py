@@ -5,7 +5,7 @@ import gzip
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -65,6 +65,22 @@ def place(export: Export, row: int, column: str) -> str:
             filled = (number for number, text in enumerate(file, 1) if text.strip())
             return f"line {next(islice(filled, row, None))}"
     return f"row {row + 1}"
+
+
+def first_lines(export: Export, rows: Collection[int]) -> dict[int, int]:
+    """Return the physical line on which each of `rows` begins, counted as in `place`, in one pass.
+
+    Of a Parquet file, which has no lines, it is the row's number, from 1.
+    """
+    if export.format not in {"csv", "jsonl"}:
+        return {row: row + 1 for row in rows}
+    wanted = set(rows)
+    with open_text(export.path) as file:
+        if export.format == "csv":
+            lines = (record.line for record in islice(records(file), 1, None))
+        else:
+            lines = (number for number, text in enumerate(file, 1) if text.strip())
+        return {row: line for row, line in enumerate(islice(lines, max(wanted, default=-1) + 1)) if row in wanted}
 
 
 def may_have_row_without_end(file: BinaryIO | gzip.GzipFile) -> bool:

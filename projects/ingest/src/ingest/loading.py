@@ -13,6 +13,7 @@ from ingest import settings
 from ingest.exports import Export, ExportError, find_export
 from ingest.lake import Lake
 from ingest.parsing import parsed, quoted
+from ingest.quarantine import quarantine_name, set_aside, write_set_aside
 from ingest.reading import TEXT, read
 from ingest.tables import Table
 from ingest.validation import Window, validate
@@ -35,6 +36,8 @@ class Loaded:
     bytes: int
     extra_columns: list[str]
     preview: str
+    quarantined_rows: int
+    quarantine: str | None
 
     @property
     def empty_on_purpose(self) -> bool:
@@ -71,6 +74,7 @@ def load(
             _require_version(export, version)  # half of a line may be wrong by itself
             raise
         _require_version(export, version)
+        quarantined = set_aside(connection, export, table, window) if table.max_quarantined_rows else 0
         rows = validate(connection, export, table, window)
         typed = connection.table(TEXT).project(
             ", ".join(f"{parsed(column)} as {quoted(column.name)}" for column in table.columns)
@@ -86,7 +90,13 @@ def load(
             from ingest import postgres  # noqa: PLC0415 - of one target, and a driver
 
             postgres.replace(ordered, table, day, digest)
+        # Before the rows that are loaded: where this is cut off, none is in neither of the two.
+        aside = quarantine_name(table, day) if quarantined else None
+        if aside:
+            lake.replace(aside, lambda path: write_set_aside(connection, table, path))
         size = lake.replace(name, write)
+        if table.max_quarantined_rows and not quarantined:
+            lake.remove(quarantine_name(table, day))
     except (OSError, duckdb.IOException) as error:
         raise ExportError(f"{table.name}{f' of {day}' if day else ''}: {str(error).splitlines()[0]}") from error
     return Loaded(
@@ -97,6 +107,8 @@ def load(
         bytes=size,
         extra_columns=extra_columns,
         preview=_preview(typed, table),
+        quarantined_rows=quarantined,
+        quarantine=lake.location(aside) if aside else None,
     )
 
 
@@ -156,7 +168,7 @@ def column_schema(table: Table) -> dg.TableSchema:
                 column.name,
                 column.type,
                 column.description,
-                dg.TableColumnConstraints(nullable=column.name not in {*table.key, table.event_time}),
+                dg.TableColumnConstraints(nullable=column.name not in table.required),
             )
             for column in table.columns
         ]
@@ -175,6 +187,10 @@ def metadata(table: Table, loaded: Loaded) -> Mapping[str, dg.MetadataValue]:
         "source_sha256": dg.MetadataValue.text(loaded.source_sha256),
         "preview": dg.MetadataValue.md(loaded.preview),
     }
+    if table.max_quarantined_rows:
+        values["quarantined_rows"] = dg.MetadataValue.int(loaded.quarantined_rows)
+    if loaded.quarantine:
+        values["quarantine"] = dg.MetadataValue.path(loaded.quarantine)
     if loaded.extra_columns:
         values["ignored_columns"] = dg.MetadataValue.text(", ".join(loaded.extra_columns))
     return values

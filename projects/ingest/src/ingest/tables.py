@@ -8,11 +8,16 @@ ColumnType = Literal["varchar", "bigint", "double", "boolean", "timestamp"]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the export and of the lake, with the type (as DuckDB names it) that it has in the lake."""
+    """A column of the export and of the lake, with the type (as DuckDB names it) that it has in the lake.
+
+    An export with a row in which a `required` column is null or empty is wrong. A key's columns and the event time
+    are required by what they are.
+    """
 
     name: str
     type: ColumnType
     description: str
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,9 @@ class Table:
 
     `key` names the columns that identify a row. A `daily` table is exported and loaded day by day; its
     `event_time`, where it has one, is the column whose value (UTC) must lie within the day.
+
+    A wrong row fails its export, unless the export has no more than `max_quarantined_rows` of them: then these are set
+    aside in a file of the quarantine, and the others are loaded.
     """
 
     name: str
@@ -29,6 +37,7 @@ class Table:
     key: tuple[str, ...]
     daily: bool = False
     event_time: str | None = None
+    max_quarantined_rows: int = 0
 
     def __post_init__(self) -> None:
         """Raise `ValueError` where the declaration contradicts itself."""
@@ -39,6 +48,14 @@ class Table:
             raise ValueError(f"table {self.name}: key {self.key} must name one or more of its columns")
         if self.event_time is not None and (not self.daily or types.get(self.event_time) != "timestamp"):
             raise ValueError(f"table {self.name}: event_time must name a timestamp column of a daily table")
+        if self.max_quarantined_rows < 0:
+            raise ValueError(f"table {self.name}: max_quarantined_rows {self.max_quarantined_rows} is below 0")
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The columns in which each row has a value."""
+        event_time = () if self.event_time is None else (self.event_time,)
+        return frozenset((*self.key, *event_time, *(column.name for column in self.columns if column.required)))
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -98,9 +115,9 @@ TABLES = (
         description="Orders, on the day (UTC) on which they were placed.",
         columns=(
             Column("id", "varchar", "Identifies the order."),
-            Column("customer", "varchar", "The customer who ordered."),
+            Column("customer", "varchar", "The customer who ordered.", required=True),
             Column("ordered_at", "timestamp", "When the order was placed, UTC."),
-            Column("store_id", "varchar", "The store that sold."),
+            Column("store_id", "varchar", "The store that sold.", required=True),
             Column("subtotal", "bigint", "Sum of the items' prices, in cents."),
             Column("tax_paid", "bigint", "Sales tax, in cents."),
             Column("order_total", "bigint", "Subtotal and tax, in cents."),
@@ -114,8 +131,8 @@ TABLES = (
         description="Items of the orders, on the day of their order.",
         columns=(
             Column("id", "varchar", "Identifies the item."),
-            Column("order_id", "varchar", "The order that the item belongs to."),
-            Column("sku", "varchar", "The product sold."),
+            Column("order_id", "varchar", "The order that the item belongs to.", required=True),
+            Column("sku", "varchar", "The product sold.", required=True),
         ),
         key=("id",),
         daily=True,

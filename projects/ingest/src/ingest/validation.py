@@ -21,8 +21,8 @@ class Window:
 
 
 @dataclass(frozen=True)
-class _Rule:
-    """A condition that no row may meet, and what the message says of the first that does."""
+class Rule:
+    """An SQL condition on a row of `TEXT` that no row may meet, and what is said of a value that does."""
 
     column: str
     condition: str
@@ -33,9 +33,9 @@ def validate(connection: duckdb.DuckDBPyConnection, export: Export, table: Table
     """Return the number of rows in `TEXT`.
 
     Raises `ExportError` for the first row, in the file's order, with a value that is not of its column's
-    type, a key that is null or empty, or an event time outside `window`; then for the first repeated key.
+    type, a required one that is null or empty, or an event time outside `window`; then for the first repeated key.
     """
-    rules = _rules(table, window)
+    rules = rules_of(table, window)
     text = connection.table(TEXT)
     counts = ", ".join(
         f"min(rowid) filter (where {rule.condition}), count(*) filter (where {rule.condition})" for rule in rules
@@ -55,21 +55,27 @@ def validate(connection: duckdb.DuckDBPyConnection, export: Export, table: Table
     return int(rows)
 
 
-def _rules(table: Table, window: Window | None) -> list[_Rule]:
+def rules_of(table: Table, window: Window | None) -> list[Rule]:
+    """Return what each row of `TEXT` has to keep by itself; that keys are unique is of all rows together."""
     rules = [
-        _Rule(column.name, unparsable(column), f"is not a {_words(column.type)}")
+        Rule(column.name, unparsable(column), f"is not a {_words(column.type)}")
         for column in table.columns
         if column.type != "varchar"
     ]
     rules += [
-        _Rule(name, f"coalesce({quoted(name)}, '') = ''", "is not a key: every row needs one") for name in table.key
+        Rule(name, f"coalesce({quoted(name)}, '') = ''", "is not a key: every row needs one") for name in table.key
+    ]
+    # That of an event time says more: where it has to be.
+    rules += [
+        Rule(name, f"coalesce({quoted(name)}, '') = ''", "is no value: the column is required")
+        for name in sorted(table.required.difference(table.key, [table.event_time or ""]))
     ]
     if table.event_time is not None and window is not None:
         column = next(column for column in table.columns if column.name == table.event_time)
         inside = f"{parsed(column)} >= '{window.start}' and {parsed(column)} < '{window.end}'"
         # A time that does not parse meets the rule above already, an empty one only this.
         outside = f"not coalesce({inside}, {quoted(column.name)} <> '', false)"
-        rules.append(_Rule(column.name, outside, f"is outside [{window.start}, {window.end})"))
+        rules.append(Rule(column.name, outside, f"is outside [{window.start}, {window.end})"))
     return rules
 
 
