@@ -39,8 +39,13 @@ run: install ## The main job: 90 days of demo exports become tested marts, if th
 dev: install ## The Dagster UI with all code locations, reloading as you edit (dg dev)
 	@eval "$$($(RUN) headrace init)" && $(RUN) dg dev --use-active-venv $(ARGS)
 
+.PHONY: install-servers
+install-servers: $(UV)
+	@# With what the tests of other targets start, which is larger than all else.
+	@$(UV) sync --locked --quiet --group scale
+
 .PHONY: test
-test: install browser ## All tests, in one session: the long ones first, so that the short ones fill the end
+test: install-servers browser ## All tests, in one session: the long ones first, so that the short ones fill the end
 	@$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder --junitxml=$(STATE)/tests/all.xml tests packages projects bench
 
 .PHONY: browser
@@ -55,6 +60,11 @@ test-fast: install ## The tests that start no servers and run no dbt
 .PHONY: nightly
 nightly: export HEADRACE_THOROUGH := 1
 nightly: test ## All tests with their full numbers: each mutation, 20 kills, 400 histories, a year of jafgen
+
+.PHONY: test-scale
+test-scale: export HEADRACE_THOROUGH := 1
+test-scale: install-servers ## The tests of the other targets in full: object store, DuckLake, Postgres, Spark
+	@$(PYTEST) -n 2 --dist loadfile --junitxml=$(STATE)/scale.xml tests/engines tests/test_s3_lake.py projects/ingest/tests/test_s3.py
 
 .PHONY: soak
 soak: install ## A thousand main jobs that are killed at random moments (HEADRACE_KILLS, HEADRACE_SEED); takes hours

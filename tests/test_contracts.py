@@ -249,7 +249,7 @@ def test_a_raw_column_is_renamed_without_breaking_anybody(copy: Copy, tmp_path: 
     """Expand, migrate, contract, as docs/linking.md tells it: after each step the gate passes, and it was needed."""
     deployed = tmp_path / "deployed"
     shutil.copytree(copy.deployed, deployed)
-    old = 'Column("store_id", "varchar", "The store that sold."),'
+    old = 'Column("store_id", "varchar", "The store that sold.", required=True),'
     new = 'Column("shop_id", "varchar", "The store that sold."),'
     yaml_old = "- {name: store_id, data_type: varchar, description: The store that took it.}"
     yaml_new = yaml_old.replace("store_id", "shop_id")

@@ -183,16 +183,46 @@ def test_a_strategy_that_is_missing_is_refused_on_each_adapter(manifest: Mapping
         check_promises(elsewhere, {"model.shop.unnamed"})
 
 
-def test_a_microbatch_of_postgres_is_a_merge_without_the_macro_that_replaces_it(manifest: Mapping[str, Any]) -> None:
-    elsewhere = {**manifest, "metadata": {**manifest["metadata"], "adapter_type": "postgres"}}
+@pytest.mark.parametrize(
+    ("adapter", "macro", "says"),
+    [
+        (
+            "postgres",
+            "postgres__get_incremental_microbatch_sql",
+            "merge in dbt-postgres, which keeps a row that the source took back",
+        ),
+        (
+            "spark",
+            "dbt_spark_get_incremental_sql",
+            "insert_overwrite in dbt-spark, which keeps the rows of a partition that became empty",
+        ),
+    ],
+)
+def test_a_microbatch_that_replaces_no_window_is_refused_without_the_macro_that_does(
+    manifest: Mapping[str, Any], adapter: str, macro: str, says: str
+) -> None:
+    elsewhere = {**manifest, "metadata": {**manifest["metadata"], "adapter_type": adapter}}
     check_promises(elsewhere, {"model.shop.batches"})
-    of_dbt = {
-        **elsewhere["macros"]["macro.shop.postgres__get_incremental_microbatch_sql"],
-        "package_name": "dbt_postgres",
-    }
-    elsewhere["macros"] = {"macro.dbt_postgres.postgres__get_incremental_microbatch_sql": of_dbt}
-    with pytest.raises(DbtConfigError, match="microbatch is a merge in dbt-postgres"):
+    of_dbt = {**elsewhere["macros"][f"macro.shop.{macro}"], "package_name": f"dbt_{adapter}"}
+    elsewhere["macros"] = {f"macro.dbt_{adapter}.{macro}": of_dbt}
+    with pytest.raises(DbtConfigError, match=f"microbatch is {says}"):
         check_promises(elsewhere, {"model.shop.batches"})
+
+
+def test_a_snapshot_that_the_warehouse_cannot_take_is_refused(manifest: Mapping[str, Any]) -> None:
+    props = {
+        "resource_type": "snapshot",
+        "name": "prices",
+        "original_file_path": "snapshots/prices.yml",
+        "config": {"file_format": None},
+    }
+    with_snapshot = {**manifest, "nodes": {**manifest["nodes"], "snapshot.shop.prices": props}}
+    check_promises(with_snapshot, set())
+    on_spark = {**with_snapshot, "metadata": {**manifest["metadata"], "adapter_type": "spark"}}
+    with pytest.raises(DbtConfigError, match=r"^snapshots/prices.yml: prices: config file_format: a snapshot on Spark"):
+        check_promises(on_spark, set())
+    props["config"] = {"file_format": "iceberg"}
+    check_promises(on_spark, set())
 
 
 def test_a_project_without_the_macros_is_told_the_line_to_add(tmp_path: Path) -> None:

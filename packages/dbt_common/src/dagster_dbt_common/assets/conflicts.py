@@ -20,7 +20,9 @@ _CONFLICT = re.compile(
     # Postgres: two that make one table, which neither can lock before it is there.
     r"|pg_(?:type_typname_nsp|class_relname_nsp)_index|\brelation \S+ already exists"
     # Two that make one table: what dbt renames away for a moment is there twice.
-    r"|__dbt_(?:backup|tmp)\"? already exists",
+    r"|__dbt_(?:backup|tmp)\"? already exists"
+    # Spark: the same.
+    r"|TABLE_OR_VIEW_ALREADY_EXISTS|LOCATION_ALREADY_EXISTS",
     re.IGNORECASE,
 )
 

@@ -45,18 +45,19 @@ def write_pool(project: DbtProject, plan: PartitionPlan, group: str | None = Non
     """Return the pool of runs that wait for one another, or None for those that need not.
 
     A DuckDB file has one writer: a project has one pool. A DuckLake has many, but two that replace rows of one table
-    end in a conflict: each group has a pool. Other warehouses have locks of their own.
+    end in a conflict, and so do two that make or append to one table of files on Spark: each group has a pool. Other
+    warehouses have locks of their own.
 
     Args:
         project: the prepared project.
         plan: its partition plan.
         group: the name of the group that is written; None where nothing is.
     """
-    if plan.manifest["metadata"].get("adapter_type") != "duckdb":
-        return None
-    if not is_ducklake(project, plan.manifest):
+    adapter = plan.manifest["metadata"].get("adapter_type")
+    if adapter == "duckdb" and not is_ducklake(project, plan.manifest):
         return f"duckdb_{project.name}"
-    return f"ducklake_{project.name}_{group}" if group else None
+    lake = {"duckdb": "ducklake", "spark": "spark"}.get(adapter or "")
+    return f"{lake}_{project.name}_{group}" if lake and group else None
 
 
 @dataclass(frozen=True)

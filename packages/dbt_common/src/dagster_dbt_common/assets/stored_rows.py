@@ -185,7 +185,7 @@ def _look(  # noqa: PLR0917 - what is known of one asset
     adapter: "BaseAdapter",
     there: Collection[tuple[str, str, str]],
 ) -> Look:
-    names = tuple(str(props[part]).lower() for part in ("database", "schema", "alias"))
+    names = tuple(str(props[part] or "").lower() for part in ("database", "schema", "alias"))
     if names not in there:
         by_now = {None, *counted.keys} if counted else set(newest)
         gone = [partition for partition in newest if partition in by_now]

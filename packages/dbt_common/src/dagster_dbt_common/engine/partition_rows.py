@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from dbt.adapters.base.impl import BaseAdapter
 
 _DAY = 24 * 60 * 60
-_TYPE_OF = {"duckdb": "typeof({})", "postgres": "pg_typeof({})::text"}
+_TYPE_OF = {"duckdb": "typeof({})", "postgres": "pg_typeof({})::text", "spark": "typeof({})"}
+_SECONDS_OF = {"spark": "cast(cast({} as timestamp) as double)"}
+_SECONDS = "extract(epoch from {})"
 _WIDER = timedelta(days=2)
 """More than any zone is from UTC: what is read is pruned by a comparison that may take a local time for one of UTC."""
 _LOG = get_dagster_logger()
@@ -58,8 +60,8 @@ class PartitionRows:
     def of(self, adapter: BaseAdapter, props: Mapping[str, Any]) -> Mapping[str, int] | None:
         """Return the rows of each partition, 0 among them; rows without a time are in none.
 
-        None is what cannot be counted: a model without `event_time`, a warehouse other than DuckDB and Postgres, or
-        one that gave an error, which is logged.
+        None is what cannot be counted: a model without `event_time`, a warehouse other than DuckDB, Postgres and
+        Spark, or one that gave an error, which is logged.
 
         Args:
             adapter: dbt's adapter.
@@ -68,8 +70,9 @@ class PartitionRows:
         column, type_of = props["config"].get("event_time"), _TYPE_OF.get(adapter.type())
         if not column or not type_of or not self.keys:
             return None
+        seconds = _SECONDS_OF.get(adapter.type(), _SECONDS).format(column)
         query = (
-            f"select floor(extract(epoch from {column}) / {self._seconds}), count(*), "  # noqa: S608 - dbt's own names
+            f"select floor({seconds} / {self._seconds}), count(*), "  # noqa: S608 - dbt's own names
             f"min({type_of.format(column)}) from {props['relation_name']} "
             f"where {column} >= cast('{self._day(self._windows[0].start - _WIDER)}' as date) "
             f"and {column} < cast('{self._day(self._windows[-1].end + _WIDER)}' as date) group by 1"
@@ -103,8 +106,14 @@ def can_count(adapter: BaseAdapter) -> bool:
 def tables(adapter: BaseAdapter) -> Collection[tuple[str, str, str]]:
     """Return database, schema and name of all tables and views, in lower case, by the standard's `information_schema`.
 
-    Not by the adapter's `get_relation`, which runs a macro, and needs a manifest for that.
+    Not by the adapter's `get_relation`, which runs a macro, and needs a manifest for that. Spark has no such schema,
+    and no databases: they are empty.
     """
+    if adapter.type() == "spark":
+        with adapter.connection_named("tables"):
+            _, schemas = adapter.execute("show schemas", fetch=True)
+            there = [adapter.execute(f"show tables in `{row[0]}`", fetch=True)[1] for row in schemas.rows]
+        return {("", str(row[0]).lower(), str(row[1]).lower()) for table in there for row in table.rows}
     query = "select lower(table_catalog), lower(table_schema), lower(table_name) from information_schema.tables"
     with adapter.connection_named("tables"):
         _, found = adapter.execute(query, fetch=True)

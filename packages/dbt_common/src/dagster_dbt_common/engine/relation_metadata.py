@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from dagster import AssetMaterialization, Output, TableColumn, TableSchema, get_dagster_logger
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from dbt.adapters.base.impl import BaseAdapter
 
 _DRIVERS_WITH_OTHER_NAMES = ("postgres", "redshift")
+_OF_WINDOWS = "dbt_window"
+"""The column of this package's macros for Spark, which is none of the model's."""
 _LOG = get_dagster_logger()
 
 
@@ -73,8 +76,12 @@ def _types_of_query(adapter: BaseAdapter, props: Mapping[str, Any]) -> Sequence[
 def _named_types(adapter: BaseAdapter, props: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     """Return the columns of a table as the warehouse names their types; none where the driver's names are the same.
 
-    Of a query Postgres tells the driver's own, `LONGINTEGER` for `bigint`.
+    Of a query Postgres and Spark tell the driver's own, `LONGINTEGER` for `bigint`.
     """
+    if adapter.type() == "spark":
+        _, table = adapter.execute(f"describe {props['relation_name']}", fetch=True)
+        rows = takewhile(lambda row: row[0] and not str(row[0]).startswith("#"), table.rows)
+        return [(str(row[0]), str(row[1])) for row in rows if row[0] != _OF_WINDOWS]
     if adapter.type() not in _DRIVERS_WITH_OTHER_NAMES:
         return []
     name = str(props.get("identifier") or props.get("alias")).replace("'", "''")

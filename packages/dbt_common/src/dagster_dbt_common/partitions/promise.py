@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
@@ -28,6 +28,22 @@ _BREAKS = {
     "delete+insert": "keeps a row that the source took back",
     "insert_overwrite": "keeps the rows of a partition that became empty",
 }
+
+
+class _Microbatch(NamedTuple):
+    """What dbt's microbatch is with an adapter, and the macro that makes it."""
+
+    strategy: str
+    macro: str
+
+
+# Where it replaces no window: https://docs.getdbt.com/docs/build/incremental-microbatch
+_MICROBATCHES = {
+    "postgres": _Microbatch("merge", "postgres__get_incremental_microbatch_sql"),
+    "spark": _Microbatch("insert_overwrite", "dbt_spark_get_incremental_sql"),
+}
+# https://docs.getdbt.com/reference/resource-configs/spark-configs
+_FORMATS_OF_SNAPSHOTS = ("delta", "iceberg", "hudi")
 # By adapter, what dbt takes where a model names none, as far as its own documentation says it.
 _DEFAULTS = {
     "bigquery": "merge",
@@ -52,7 +68,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_promises(manifest: Mapping[str, Any], partitioned: Collection[str]) -> None:
-    """Refuse each partitioned model that cannot keep the promise.
+    """Refuse each partitioned model that cannot keep the promise, and each snapshot that the warehouse cannot take.
 
     Args:
         manifest: dbt's manifest.
@@ -61,6 +77,7 @@ def check_promises(manifest: Mapping[str, Any], partitioned: Collection[str]) ->
     Raises:
         DbtConfigError: one cannot; the message names its file and the key.
     """
+    _check_snapshots(manifest)
     for unique_id in sorted(partitioned):
         props = manifest["nodes"].get(unique_id)
         if props is None:
@@ -77,11 +94,12 @@ def _check_strategy(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> No
     strategy = props["config"].get("incremental_strategy")
     declared = dagster_meta(props).get("partitions") or {}
     if strategy == "microbatch":
-        if adapter == "postgres" and not _replaces_batches(manifest):
+        does = _MICROBATCHES.get(adapter or "")
+        if does and not _is_of_project(does.macro, f"dbt_{adapter}", manifest):
             raise config_error(
                 props,
                 "incremental_strategy",
-                f"microbatch is a merge in dbt-postgres, which {_BREAKS['merge']}: {_take()}",
+                f"microbatch is {does.strategy} in dbt-{adapter}, which {_BREAKS[does.strategy]}: {_take()}",
             )
         return
     if strategy == _OURS or declared.get(REPLACES_WINDOW) is True:
@@ -96,13 +114,24 @@ def _check_strategy(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> No
     raise config_error(props, "incremental_strategy", f"{which}: {_take()}")
 
 
-def _replaces_batches(manifest: Mapping[str, Any]) -> bool:
-    """Return whether a macro of the project stands for dbt-postgres's own, as this package's does."""
+def _is_of_project(name: str, package: str, manifest: Mapping[str, Any]) -> bool:
+    """Return whether a macro of the project stands for the adapter's own, as this package's does."""
     macros = manifest.get("macros", {}).values()
-    return any(
-        macro["name"] == "postgres__get_incremental_microbatch_sql" and macro["package_name"] != "dbt_postgres"
-        for macro in macros
-    )
+    return any(macro["name"] == name and macro["package_name"] != package for macro in macros)
+
+
+def _check_snapshots(manifest: Mapping[str, Any]) -> None:
+    """Refuse a snapshot where dbt has no SQL for it, which it would say in the run."""
+    if manifest["metadata"].get("adapter_type") != "spark":
+        return
+    for props in manifest["nodes"].values():
+        if props["resource_type"] == "snapshot" and props["config"].get("file_format") not in _FORMATS_OF_SNAPSHOTS:
+            formats = ", ".join(_FORMATS_OF_SNAPSHOTS)
+            raise config_error(
+                props,
+                "file_format",
+                f"a snapshot on Spark needs {formats}: take one, or leave it out, `enabled: false`",
+            )
 
 
 def _take() -> str:

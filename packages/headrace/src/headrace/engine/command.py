@@ -4,12 +4,36 @@ import click
 
 from headrace.cli.user_errors import OneLineCommand, OneLineGroup
 from headrace.tools.ducklake import DuckLake
+from headrace.tools.spark import SparkServers
 from headrace.workspace import Workspace
 
 
 @click.group("engine", cls=OneLineGroup)
 def engine() -> None:
     """What the targets of dbt need: HEADRACE_TARGET names the one that is used."""
+
+
+@engine.command("up", cls=OneLineCommand)
+@click.argument("target", type=click.Choice(["spark"]))
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="How many workers.")
+@click.option("--cores", default=1, show_default=True, type=click.IntRange(1), help="Cores of each worker.")
+@click.option("--memory-mb", default=1024, show_default=True, type=click.IntRange(512), help="Memory of each process.")
+def up(*, target: str, workers: int, cores: int, memory_mb: int) -> None:
+    """Start TARGET on this machine's loopback, for development and tests: nobody is asked for a name there.
+
+    Its tables are in the workspace's state, and are there again after `headrace engine down`.
+    """
+    servers = SparkServers.of(Workspace.find())
+    servers.up(workers=workers, cores=cores, memory_mb=memory_mb)
+    click.echo(f"{target}: {', '.join(servers.running())} on port {servers.port}; logs in {servers.folder}")
+
+
+@engine.command("down", cls=OneLineCommand)
+@click.argument("target", type=click.Choice(["spark"]))
+def down(*, target: str) -> None:
+    """End what `headrace engine up` started. The tables stay."""
+    ended = SparkServers.of(Workspace.find()).down()
+    click.echo(f"{target}: {', '.join(ended)} ended" if ended else f"{target}: nothing runs")
 
 
 @engine.command("init", cls=OneLineCommand)

@@ -1,4 +1,4 @@
-"""The tables of a target that is no file: what a DuckLake or a Postgres has, asked once."""
+"""The tables of a target that is no file: what a DuckLake, a Postgres or a Spark has, asked once."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.tools.ducklake import DuckLake
 from headrace.tools.postgres import postgres_tables
+from headrace.tools.spark import spark_tables
 from headrace.workspace import Workspace
 from headrace_staleness import Partition
 
@@ -16,7 +17,7 @@ class ServerTables:
 
     Args:
         kind: the kind of asset that is stored there.
-        database: the database.
+        database: the database; empty where the target knows none.
         names: `schema.name` of each, in lower case.
         exports: of raw tables that are loaded there, the hash of the export that each day has the rows of.
     """
@@ -28,7 +29,8 @@ class ServerTables:
 
     def has(self, node: AssetNode) -> bool:
         """Return whether the table of an asset is there, or is to be looked for elsewhere."""
-        database, _, table = (node.table or "").lower().partition(".")
+        name = (node.table or "").lower()
+        database, _, table = name.partition(".") if self.database else ("", "", name)
         return self.kind not in node.kinds or database != self.database or table in self.names
 
     def holds(self, node: AssetNode, partition: Partition, source: str | None) -> bool:
@@ -54,4 +56,6 @@ def tables_of_target(workspace: Workspace) -> ServerTables | None:
     if workspace.target == "postgres":
         found = postgres_tables()
         return ServerTables("postgres", found.database, found.names, found.exports)
+    if workspace.target == "spark":
+        return ServerTables("spark", "", spark_tables())
     return None
