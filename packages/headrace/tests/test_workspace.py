@@ -101,9 +101,22 @@ def test_outside_a_workspace(root: Path, monkeypatch: pytest.MonkeyPatch, comman
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize("command", ["run", "init"])
-def test_a_first_day_that_is_none(command: str) -> None:
-    message = "HEADRACE_START: 'abc' is not an ISO date; write it like 2024-01-01"
-    assert_refused(call(command, HEADRACE_START="abc"), message)
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("HEADRACE_START", "abc", "HEADRACE_START: 'abc' is not an ISO date; write it like 2024-01-01"),
+        ("HEADRACE_START", "0001-01-01", "HEADRACE_START: 0001-01-01 is before 1000, where no partitions can begin"),
+        (
+            "HEADRACE_LAKE",
+            "ftp://shop/lake",
+            "HEADRACE_LAKE: 'ftp://shop/lake' is no folder, and no URL of file, local, s3, s3a, gs, az, abfs, abfss",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_made(
+    command: str, variable: str, value: str, message: str
+) -> None:
+    assert_refused(call(command, **{variable: value}), message)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dagster_dbt_common.assets.stored_rows import stored_rows_definitions
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.automation.sensors import automation_sensors
 from dagster_dbt_common.engine.resource import DbtResourceOfRuns
+from dagster_dbt_common.errors import DbtConfigError
 from dagster_dbt_common.partitions.groups import plan_partitions
 from dagster_dbt_common.project.code_version import project_variables
 from dagster_dbt_common.project.collector import long_lived_objects
@@ -66,9 +67,13 @@ def dbt_definitions(
             no such job.
 
     Raises:
-        DbtConfigError: the project cannot be parsed, or a model's partition or automation config cannot be run.
+        DbtConfigError: the project cannot be parsed, a model's config under `meta.dagster` cannot be run, or an
+            argument is out of its range.
         StaleManifestError: a packaged project's manifest does not fit it.
     """
+    for argument, value in (("partitions_per_run", partitions_per_run), ("ducklake_keep_days", ducklake_keep_days)):
+        if value is not None and value < 1:
+            raise DbtConfigError(f"dbt_definitions({argument}={value}): give a number from 1, or None")
     with long_lived_objects():
         project = prepared_project(project_dir, profile=profile, target=target)
         plan = plan_partitions(validate_manifest(project.manifest_path))

@@ -78,4 +78,4 @@ def test_a_date_as_event_time_is_refused_though_the_window_is_of_another_column(
         assert result.get_asset_materialization_events() == []
         (failure,) = [event for event in result.all_events if event.is_step_failure]
         said = str(failure.step_failure_data.error)
-        assert "is a date, and its partitions do not begin at midnight: take a timestamp" in said
+        assert "is a date, and the partitions do not begin at midnight: take a timestamp" in said

@@ -67,6 +67,7 @@ def manifest_of(sources: Sequence[Node], nodes: Sequence[Node]) -> Manifest:
             child_map[parent].append(unique_id)
     return {
         "metadata": {"adapter_type": "duckdb"},
+        "macros": {"macro.shop.ours": {"name": "get_incremental_delete_window_insert_sql", "package_name": "shop"}},
         "nodes": {one["unique_id"]: one for one in nodes},
         "sources": {one["unique_id"]: one for one in sources},
         "parent_map": parent_map,

@@ -69,6 +69,22 @@ REFUSED = {
     "batches_of_all": (model("", strategy="microbatch"), "incremental_strategy", "no input (visits) has an event_time"),
     "without": (model(""), "meta.dagster.partitions", "the SQL has no in_window"),
     "in_a_comment": (model("-- in_window('seen')"), "meta.dagster.partitions", "the SQL has no in_window"),
+    "commented_out": (model(f"-- {WINDOW}"), "meta.dagster.partitions", "the SQL has no in_window"),
+    "commented_out_below": (
+        model("", source="ref('commented')"),
+        "meta.dagster.partitions",
+        "the SQL has no in_window",
+    ),
+    "vars_of_another_zone": (
+        model(BOTH, more=", timezone: Europe/Berlin"),
+        "meta.dagster.partitions",
+        "the variables min_date and max_date are times of Europe/Berlin",
+    ),
+    "vouched_for_dbts_own": (
+        model(WINDOW, strategy="append", more=", replaces_window: true"),
+        "incremental_strategy",
+        "append adds the rows",
+    ),
     "of_a_name": (model("", source="ref('visits_in_window')"), "meta.dagster.partitions", "the SQL has no in_window"),
     "one_end": (model("""where seen >= '{{ var("min_date") }}'"""), "meta.dagster.partitions", "no in_window"),
     "only_later": (model(LATER.replace("[]", WINDOW)), "meta.dagster.partitions", "only under a condition"),
@@ -103,6 +119,9 @@ FILES = {
     "models/visits_in_window.sql": "select 1 as seen",
     "models/narrowed.sql": (
         f"{{{{ config(materialized='ephemeral') }}}} select * from {{{{ source('raw', 'visits') }}}} {WINDOW}"
+    ),
+    "models/commented.sql": (
+        f"{{{{ config(materialized='ephemeral') }}}} select * from {{{{ source('raw', 'visits') }}}} /* {WINDOW} */"
     ),
     "models/narrowed_again.sql": "{{ config(materialized='ephemeral') }} select * from {{ ref('narrowed') }}",
     "macros/mine.sql": """
@@ -225,18 +244,23 @@ def test_a_snapshot_that_the_warehouse_cannot_take_is_refused(manifest: Mapping[
     check_promises(on_spark, set())
 
 
-def test_a_project_without_the_macros_is_told_the_line_to_add(tmp_path: Path) -> None:
-    for name, text in {**FILES, "models/plain.sql": KEPT["plain"]}.items():
+@pytest.mark.parametrize(
+    ("kind", "said_of"),
+    [
+        ("plain", "meta.dagster.partitions: the macro in_window"),
+        ("by_vars", "incremental_strategy: the macro get_incremental_delete_window_insert_sql"),
+    ],
+)
+def test_a_project_without_the_macros_is_told_the_line_to_add(tmp_path: Path, kind: str, said_of: str) -> None:
+    for name, text in {**FILES, "models/plain.sql": KEPT[kind]}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(dedent(text))
-    for name in ("macros/mine.sql", "models/narrowed.sql", "models/narrowed_again.sql"):
+    for name in ("macros/mine.sql", "models/narrowed.sql", "models/narrowed_again.sql", "models/commented.sql"):
         (tmp_path / name).unlink()
-    (tmp_path / "dbt_project.yml").write_text("{name: shop, profile: shop}")
+    (tmp_path / "dbt_project.yml").write_text("{name: shop, profile: shop, vars: {min_date: null, max_date: null}}")
     with pytest.raises(DbtConfigError) as raised:
         dbt_definitions(tmp_path)
     said = str(raised.value)
-    assert said.startswith(
-        "models/plain.sql: plain: config meta.dagster.partitions: the macro in_window is not found: "
-    )
+    assert said.startswith(f"models/plain.sql: plain: config {said_of} is not found: ")
     assert """macro-paths: ["macros", "{{ env_var('DAGSTER_DBT_COMMON_MACROS') }}"]""" in said
     assert "\n" not in said

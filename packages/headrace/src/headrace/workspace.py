@@ -11,6 +11,8 @@ from headrace.cli.user_errors import UserError
 from headrace.workspace_file import Entry, read_workspace_file, root_above
 
 DEFAULT_START = "2024-01-01"
+_FIRST_YEAR = 1000  # the names of earlier years are no ISO dates
+_LAKES = ("file", "local", "s3", "s3a", "gs", "az", "abfs", "abfss")
 
 EVENT_LOG_CONFIG = "event_log_storage: {module: headrace.event_log, class: BatchingSqliteEventLogStorage}"
 """The line of `dagster.yaml` that names the event log; its folder is found by `DAGSTER_HOME`."""
@@ -79,6 +81,10 @@ class Workspace:
             first_day = date.fromisoformat(start)
         except ValueError:
             raise UserError(f"HEADRACE_START: {start!r} is not an ISO date; write it like 2024-01-01") from None
+        if first_day.year < _FIRST_YEAR:
+            raise UserError(f"HEADRACE_START: {start} is before {_FIRST_YEAR}, where no partitions can begin")
+        if "://" in lake and lake.partition("://")[0] not in _LAKES:
+            raise UserError(f"HEADRACE_LAKE: {lake!r} is no folder, and no URL of {', '.join(_LAKES)}")
         return cls(
             root=root,
             locations={entry.name: entry for entry in read_workspace_file(root)},

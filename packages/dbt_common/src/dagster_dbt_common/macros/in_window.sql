@@ -5,8 +5,9 @@
   would load all of history while Dagster records one partition.
 
   column     a timestamp in UTC, a timestamp with a time zone, or a date in the zone of the model's partitions
-  data_type  what both ends are cast to; `date` gives the days that the window touches, so that a reader of files by
-             day can prune: an hour's window then is its whole day, which the timestamp's own filter narrows
+  data_type  what both ends are cast to, unless a zone is another than UTC, where the column's own type decides; `date`
+             gives the days that the window touches, so that a reader of files by day can prune: an hour's window then
+             is its whole day, which the timestamp's own filter narrows
 #}
 {% macro in_window(column, data_type=none) -%}
     {%- if not execute -%}
@@ -24,17 +25,20 @@
     {%- set last_moment = end - modules.datetime.timedelta(microseconds=1) -%}
     {%- set first_day = modules.pytz.utc.localize(start).astimezone(zone).date() -%}
     {%- set end_day = modules.pytz.utc.localize(last_moment).astimezone(zone).date() + modules.datetime.timedelta(days=1) -%}
-    {%- if data_type == 'date' -%}
+    {%- set is_utc = zone.zone == 'UTC' and session_zone() == 'UTC' -%}
+    {%- if data_type == 'date' and is_utc -%}
         ({{ column }} >= cast('{{ first_day }}' as date) and {{ column }} < cast('{{ end_day }}' as date))
-    {%- elif data_type -%}
+    {%- elif data_type == 'date' -%}
+        {{ in_window_of_any_type(column, midnight_of(first_day, zone), midnight_of(end_day, zone), first_day, end_day) }}
+    {%- elif data_type and is_utc -%}
         ({{ column }} >= cast('{{ start }}' as {{ data_type }}) and {{ column }} < cast('{{ end }}' as {{ data_type }}))
     {%- else -%}
         {#- Of hours the wider condition comes first, so that the rows of a date reach what refuses it. -#}
-        {%- if zone.zone == 'UTC' and session_zone() == 'UTC' and window_is_of_days() -%}
+        {%- if is_utc and window_is_of_days() -%}
             {%- set type = dbt.type_timestamp() -%}
             ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))
         {%- else -%}
-            {{ adapter.dispatch('in_window_of_any_type')(column, start, end, first_day, end_day) }}
+            {{ in_window_of_any_type(column, start, end, first_day, end_day) }}
         {%- endif -%}
         {%- if not window_is_of_days() %} {{ and_is_no_date(column) }}{% endif -%}
     {%- endif -%}
@@ -53,17 +57,15 @@
 {%- endmacro %}
 
 {% macro duckdb__and_is_no_date(column) -%}
-    and case when typeof({{ column }}) = 'DATE' then error({{ says_no_date(column) }} || {{ column }}) is null else true end
+    and case when typeof({{ column }}) = 'DATE' then {{ fails_with(says_no_date(column), column) }} else true end
 {%- endmacro %}
 
-{#- Postgres has no such function: what fails is a cast, of the column too, so that it is not tried beforehand. -#}
 {% macro postgres__and_is_no_date(column) -%}
-    and case when pg_typeof({{ column }})::text = 'date'
-        then cast({{ says_no_date(column) }} || {{ column }} as integer) is null else true end
+    and case when pg_typeof({{ column }})::text = 'date' then {{ fails_with(says_no_date(column), column) }} else true end
 {%- endmacro %}
 
 {% macro says_no_date(column) -%}
-    'in_window({{ column | replace("'", "''") }}) of {{ model.name }}: it is a date, and the partitions do not begin at midnight: take a timestamp; '
+    {{ return('in_window(' ~ column ~ ') of ' ~ model.name ~ ': it is a date, and the partitions do not begin at midnight: take a timestamp; ') }}
 {%- endmacro %}
 
 
@@ -81,6 +83,15 @@
   a timestamp with a zone would be compared in the session's zone, and a date with an instant. The first two conditions
   are a day wider on both sides, which no zone exceeds: what they leave out, files and row groups, is not read.
 #}
+{% macro in_window_of_any_type(column, start, end, first_day, end_day) -%}
+    {{ knows_zones() }} {{ adapter.dispatch('in_window_of_any_type')(column, start, end, first_day, end_day) }}
+{%- endmacro %}
+
+{% macro midnight_of(day, zone) -%}
+    {%- set midnight = modules.datetime.datetime.combine(day, modules.datetime.time()) -%}
+    {{ return(zone.localize(midnight).astimezone(modules.pytz.utc).replace(tzinfo=none)) }}
+{%- endmacro %}
+
 {% macro default__in_window_of_any_type(column, start, end, first_day, end_day) -%}
     {%- set type = dbt.type_timestamp() -%}
     ({{ column }} >= cast('{{ start }}' as {{ type }}) and {{ column }} < cast('{{ end }}' as {{ type }}))

@@ -8,11 +8,11 @@
 #}
 {% macro spark__create_table_as(temporary, relation, compiled_code, language='sql') -%}
     {%- if temporary or language != 'sql' or not is_built_by_windows() -%}
-        {{ return(dbt.spark__create_table_as(temporary, relation, compiled_code, language)) }}
+        {{ return(dbt.spark__create_table_as(temporary, relation, rows_of_window(compiled_code, language), language)) }}
     {%- endif -%}
     {%- do refuse_own_partitions() -%}
     create table {{ relation }}
-    {%- set sql = compiled_code -%}
+    {%- set sql = rows_of_window(compiled_code) -%}
     {%- if config.get('contract').enforced -%}
         {{ get_assert_columns_equivalent(sql) }}
         {%- set sql = get_select_subquery(sql) -%}
@@ -87,14 +87,6 @@
     insert overwrite table {{ target }} partition (dbt_window)
     select {{ names }}, {{ dbt_window(column) }} from {{ source }}
     where {{ inside }}
-{%- endmacro %}
-
-
-{% macro is_built_by_windows() -%}
-    {{ return(
-        model.config.get('materialized') == 'incremental'
-        and config.get('incremental_strategy') in ('delete_window+insert', 'microbatch')
-    ) }}
 {%- endmacro %}
 
 
@@ -186,8 +178,7 @@
 
 
 {% macro spark__and_is_no_date(column) -%}
-    and case when typeof({{ column }}) = 'date'
-        then raise_error(concat({{ says_no_date(column) }}, cast({{ column }} as string))) is null else true end
+    and case when typeof({{ column }}) = 'date' then {{ fails_with(says_no_date(column), column) }} else true end
 {%- endmacro %}
 
 

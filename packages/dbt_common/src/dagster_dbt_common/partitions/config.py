@@ -28,6 +28,8 @@ Grain = Literal["hour", "day", "week", "month", "year"]
 
 _GRAINS: tuple[Grain, ...] = ("hour", "day", "week", "month", "year")
 _KEYS = {"grain", "start", "timezone", "lookback", "end_offset", REPLACES_WINDOW}
+_FIRST_YEAR = 1000  # the names of earlier years are no ISO dates
+_MOST = 100_000  # eleven years of hours
 _MICROBATCH_GRAINS = ("hour", "day", "month", "year")
 
 
@@ -121,7 +123,7 @@ def _declared(props: Mapping[str, Any], declared: Any) -> PartitionConfig:
     where = "meta.dagster.partitions"
     if not isinstance(declared, dict):
         raise config_error(props, where, f"{declared!r} is not a mapping with the keys grain and start")
-    unknown = sorted(set(declared) - _KEYS)
+    unknown = sorted(map(str, set(declared) - _KEYS))
     if unknown:
         raise config_error(props, f"{where}.{unknown[0]}", f"unknown key; the keys are {', '.join(sorted(_KEYS))}")
     for key in ("grain", "start"):
@@ -131,7 +133,7 @@ def _declared(props: Mapping[str, Any], declared: Any) -> PartitionConfig:
     zone_name = str(declared.get("timezone", "UTC"))
     try:
         zone = ZoneInfo(zone_name)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # of `Europe`, a folder, and of `` on some Pythons
         raise config_error(props, f"{where}.timezone", f"{zone_name!r} is not an IANA time zone") from None
     config = PartitionConfig(
         grain=grain,
@@ -165,14 +167,16 @@ def _start(props: Mapping[str, Any], key: str, value: Any, zone: ZoneInfo) -> da
         start = start.replace(tzinfo=zone)
     elif start.utcoffset() != start.astimezone(zone).utcoffset():
         raise config_error(props, key, f"{value!r} has an offset that is not of the zone {zone.key}: leave it out")
+    if start.year < _FIRST_YEAR:
+        raise config_error(props, key, f"{value!r} is before {_FIRST_YEAR}, where no partitions can begin")
     if start > datetime.now(UTC):
         raise config_error(props, key, f"{value!r} is in the future, so there would be no partition")
     return start.astimezone(zone)
 
 
 def _count(props: Mapping[str, Any], key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise config_error(props, key, f"{value!r} is not a whole number from 0")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
+        raise config_error(props, key, f"{value!r} is not a whole number from 0 to {_MOST:,}")
     return int(value)
 
 

@@ -15,6 +15,7 @@ from dagster_dbt_common.partitions.lineage import Lineage
 from dagster_dbt_common.partitions.promise import check_promises
 from dagster_dbt_common.project.code_version import CodeVersions
 from dagster_dbt_common.project.dagster_names import names_of_checks, not_ascii
+from dagster_dbt_common.project.meta_keys import check_meta
 from dagster_dbt_common.project.node_config import dagster_meta
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def plan_partitions(manifest: Mapping[str, Any]) -> PartitionPlan:
     Raises:
         DbtConfigError: a model's partition config cannot be run, or its partitions would not equal a full build.
     """
+    check_meta(manifest)
     nodes: Mapping[str, Mapping[str, Any]] = manifest["nodes"]
     configs = {
         unique_id: config

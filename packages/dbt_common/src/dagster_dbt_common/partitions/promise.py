@@ -22,6 +22,8 @@ REPLACES_WINDOW = "replaces_window"
 """The key under `meta.dagster.partitions` by which a project vouches for a strategy that this package does not know."""
 
 _OURS = "delete_window+insert"
+_OUR_MACRO = "get_incremental_delete_window_insert_sql"
+_MACRO_PATHS = """add to dbt_project.yml macro-paths: ["macros", "{{ env_var('DAGSTER_DBT_COMMON_MACROS') }}"]"""
 _BREAKS = {
     "append": "adds the rows of a partition that is built again",
     "merge": "keeps a row that the source took back",
@@ -56,6 +58,7 @@ _DEFAULTS = {
 }
 _WINDOW_MACROS = ("in_window", "partition_window")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/|\{#.*?#\}", re.DOTALL)
+_NAMED = re.compile(rf"\b({'|'.join(_WINDOW_MACROS)})\b")
 _CALL = re.compile(r"\bin_window\s*\(")
 _ENDS = {"min_date", "max_date"}
 _JINJA = Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"])  # noqa: S701 - it parses, and renders nothing
@@ -87,6 +90,8 @@ def check_promises(manifest: Mapping[str, Any], partitioned: Collection[str]) ->
             _check_inputs(props, manifest)
         else:
             _check_window(props, manifest)
+        if props["config"].get("incremental_strategy") == _OURS and not _is_of_project(_OUR_MACRO, "", manifest):
+            raise config_error(props, "incremental_strategy", f"the macro {_OUR_MACRO} is not found: {_MACRO_PATHS}")
 
 
 def _check_strategy(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
@@ -102,7 +107,9 @@ def _check_strategy(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> No
                 f"microbatch is {does.strategy} in dbt-{adapter}, which {_BREAKS[does.strategy]}: {_take()}",
             )
         return
-    if strategy == _OURS or declared.get(REPLACES_WINDOW) is True:
+    if strategy == _OURS:
+        return
+    if declared.get(REPLACES_WINDOW) is True and (strategy not in _BREAKS or _is_overridden(strategy, manifest)):
         return
     if strategy is None:
         default = _DEFAULTS.get(adapter or "")
@@ -112,6 +119,19 @@ def _check_strategy(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> No
     else:
         which = f"nothing here knows whether {strategy} replaces the window"
     raise config_error(props, "incremental_strategy", f"{which}: {_take()}")
+
+
+def _is_overridden(strategy: str, manifest: Mapping[str, Any]) -> bool:
+    """Return whether the project has a macro of its own for a strategy of dbt's.
+
+    https://docs.getdbt.com/docs/build/incremental-strategy#custom-strategies
+    """
+    adapter = manifest["metadata"].get("adapter_type")
+    ending = f"get_incremental_{strategy.replace('+', '_')}_sql"
+    return any(
+        macro["name"] in {ending, f"{adapter}__{ending}"} and macro["package_name"] not in {"dbt", f"dbt_{adapter}"}
+        for macro in manifest.get("macros", {}).values()
+    )
 
 
 def _is_of_project(name: str, package: str, manifest: Mapping[str, Any]) -> bool:
@@ -169,6 +189,14 @@ def _check_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None
         return
     codes = [_COMMENT.sub("", each.get("raw_code") or "") for each in _with_ephemeral(props, manifest)]
     if any(_variables(code, always=True) >= _ENDS for code in codes):
+        zone = (dagster_meta(props).get("partitions") or {}).get("timezone", "UTC")
+        if zone != "UTC":
+            raise config_error(
+                props,
+                where,
+                f"the variables min_date and max_date are times of {zone}, which the warehouse would read as another "
+                f"zone's: filter by in_window({props['config'].get('event_time') or 'column'})",
+            )
         if any(_INCLUSIVE.search(code) for code in codes):
             _log.warning(
                 "%s: %s: max_date is exclusive, and the SQL includes it: write `<` for `<=` or `between`",
@@ -180,8 +208,7 @@ def _check_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> None
         raise config_error(
             props,
             where,
-            "the macro in_window is not found: add to dbt_project.yml "
-            """macro-paths: ["macros", "{{ env_var('DAGSTER_DBT_COMMON_MACROS') }}"]""",
+            f"the macro in_window is not found: {_MACRO_PATHS}",
         )
     if any(_variables(code) >= _ENDS or _CALL.search(code) for code in codes):
         raise config_error(
@@ -234,7 +261,13 @@ def _calls_window(props: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool
     dbt notes the macros that a model calls where its table is not there yet, and all that a macro may call.
     """
     macros: Mapping[str, Mapping[str, Any]] = manifest.get("macros", {})
-    waiting = [macro for each in _with_ephemeral(props, manifest) for macro in _macros_of(each)]
+    waiting = [
+        macro
+        for each in _with_ephemeral(props, manifest)
+        for macro in _macros_of(each)
+        # dbt renders what stands in a comment of SQL too.
+        if macro.rpartition(".")[2] not in _WINDOW_MACROS or _NAMED.search(_COMMENT.sub("", each.get("raw_code") or ""))
+    ]
     seen: set[str] = set()
     while waiting:
         macro = waiting.pop()
