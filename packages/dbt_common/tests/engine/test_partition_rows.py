@@ -80,6 +80,16 @@ def test_of_any_grain(
     assert counted(connection, kind, definition, keys) == minutes
 
 
+@pytest.mark.parametrize(("kind", "outside"), [("timestamp", 1440 + 3), ("timestamptz", 1440 + 3), ("date", 1440 + 3)])
+def test_rows_of_no_partition_are_counted_too(connection: duckdb.DuckDBPyConnection, kind: str, outside: int) -> None:
+    days = DailyPartitionsDefinition("2024-03-31")
+    column = "seen at time zone 'UTC'" if kind == "timestamptz" else f"seen::{kind}"
+    connection.execute(f"create view visits as select {column} as seen from minutes")
+    keys = ["2024-03-31", "2024-04-01", "2024-04-02"]
+    found = PartitionRows(days, keys).of_all(cast("BaseAdapter", Adapter(connection)), PROPS)
+    assert found == (dict.fromkeys(keys, 1440), outside)
+
+
 @pytest.mark.parametrize("kind", ["timestamp", "timestamptz"])
 def test_of_local_days(connection: duckdb.DuckDBPyConnection, kind: str) -> None:
     days = DailyPartitionsDefinition("2024-03-30", timezone="Europe/Oslo")

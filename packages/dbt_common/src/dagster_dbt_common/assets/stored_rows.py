@@ -1,7 +1,8 @@
 """Whether the warehouse has what Dagster has recorded: a job that looks at each asset of a dbt project.
 
 A build records how many rows each of its partitions has. Rows that went away since, by hand, by another tool or with a
-table that was dropped, are found here; so are rows that nobody recorded. It is one scan of one column for each model.
+table that was dropped, are found here; so are rows that nobody recorded, and those of no partition, as a first day that
+moves forward leaves them. It is one scan of one column for each model.
 
 What is found is an observation of the asset, and no asset check: Dagster 1.13 runs the checks of an asset in each run
 that builds it, as a step of its own, and this one reads the whole history.
@@ -32,6 +33,7 @@ from dagster_dbt_common.assets.group_build import PARTITION_ROWS, GroupBuild, wr
 from dagster_dbt_common.automation.reconcile_sensor import in_flight
 from dagster_dbt_common.engine.partition_rows import PartitionRows, can_count, tables
 from dagster_dbt_common.engine.resource import DbtResource  # noqa: TC001 - as in group_build
+from dagster_dbt_common.partitions.run_tags import FULL_REFRESH
 
 if TYPE_CHECKING:
     from dbt.adapters.base.impl import BaseAdapter
@@ -40,7 +42,10 @@ STORED_ROWS = "__stored_rows"
 """The end of the name of the job and its schedule; `headrace reconcile` runs it, and reads its observations."""
 
 FOUND = "dagster_dbt_common/stored_rows"
-"""The metadata of an observation: `{"compared": bool, "partitions": {kind: [key]}}`; the key is null where none is."""
+"""The metadata of an observation: `{"compared": bool, "partitions": {kind: [key]}, "outside": rows, "mend": job}`.
+
+A key is null where none is; `mend` names the job that rebuilds the table without the rows outside of its partitions.
+"""
 
 Partition = str | None
 """A partition's key; None for an asset without partitions."""
@@ -93,12 +98,16 @@ class Look(NamedTuple):
         says: it in words.
         compared: whether it could be compared.
         differing: the partitions that differ, by kind.
+        outside: how many rows are in no partition.
+        mend: the job that rebuilds all of the table.
     """
 
     key: AssetKey
     says: str
     compared: bool = True
     differing: Mapping[str, Sequence[Partition]] = {}
+    outside: int = 0
+    mend: str | None = None
 
 
 def stored_rows_definitions(name: str, builds: Sequence[GroupBuild], cron: str | None) -> Definitions:
@@ -125,10 +134,15 @@ def stored_rows_definitions(name: str, builds: Sequence[GroupBuild], cron: str |
         differing = []
         try:
             for look in _looks(context.instance, builds, invocation.adapter):
-                found = {"compared": look.compared, "partitions": look.differing}
+                found = {
+                    "compared": look.compared,
+                    "partitions": look.differing,
+                    "outside": look.outside,
+                    "mend": look.mend,
+                }
                 metadata = {FOUND: MetadataValue.json(found)}
                 context.log_event(AssetObservation(look.key, description=look.says, metadata=metadata))
-                if look.differing:
+                if look.differing or look.outside:
                     differing.append(f"{look.key.to_user_string()}: {look.says}")
         finally:
             invocation.close()
@@ -167,6 +181,10 @@ def _looks(instance: DagsterInstance, builds: Sequence[GroupBuild], adapter: "Ba
                 continue
             before = _newest(instance, key, has_partitions=definition is not None)
             look = _look(instance, key, props, before, counted, adapter, there)
+            if look.outside:
+                mend = f"{build.name}{FULL_REFRESH}"
+                said = f"{look.outside} rows of no partition: {mend} rebuilds the table"
+                look = look._replace(mend=mend, says=f"{look.says}, {said}" if look.differing else said)
             # What is being built has rows that are not recorded yet.
             if look.differing and (
                 _newest(instance, key, has_partitions=definition is not None) != before
@@ -192,15 +210,16 @@ def _look(  # noqa: PLR0917 - what is known of one asset
         return Look(key, "its table is gone" if gone else "not built", differing=Differences(gone=gone).by_kind())
     if counted is None or not props["config"].get("event_time"):
         return Look(key, "there")
-    stored = counted.of(adapter, props)
-    if stored is None:
+    counts = counted.of_all(adapter, props)
+    if counts is None:
         return Look(key, "not compared: its rows could not be counted, see the run's log", compared=False)
+    stored, outside = counts
     recorded = _recorded(instance, key, newest)
     found = Differences.between(recorded, stored).by_kind()
     known = sum(rows is not None for rows in recorded.values())
     unknown = f", {len(recorded) - known} without a number" if known < len(recorded) else ""
     said = ", ".join(f"{len(keys)} {kind}" for kind, keys in found.items())
-    return Look(key, said or f"{known} as recorded{unknown}", differing=found)
+    return Look(key, said or f"{known} as recorded{unknown}", differing=found, outside=outside)
 
 
 def _newest(instance: DagsterInstance, key: AssetKey, *, has_partitions: bool) -> Mapping[Partition, int]:

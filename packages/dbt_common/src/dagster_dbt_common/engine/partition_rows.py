@@ -67,15 +67,50 @@ class PartitionRows:
             adapter: dbt's adapter.
             props: the node of the model.
         """
+        counted = self._counted(adapter, props)
+        if counted is None:
+            return None
+        found = dict.fromkeys(self.keys, 0)
+        for place, count in counted:
+            if place is not None:
+                found[self.keys[place]] += count
+        return found
+
+    def of_all(self, adapter: BaseAdapter, props: Mapping[str, Any]) -> tuple[Mapping[str, int], int] | None:
+        """Return the same, and how many rows are in none of these partitions; it reads all of the table.
+
+        Args:
+            adapter: dbt's adapter.
+            props: the node of the model.
+        """
+        counted = self._counted(adapter, props, bounded=False)
+        if counted is None:
+            return None
+        found = dict.fromkeys(self.keys, 0)
+        outside = 0
+        for place, count in counted:
+            if place is None:
+                outside += count
+            else:
+                found[self.keys[place]] += count
+        return found, outside
+
+    def _counted(
+        self, adapter: BaseAdapter, props: Mapping[str, Any], *, bounded: bool = True
+    ) -> Sequence[tuple[int | None, int]] | None:
+        """Return counts of rows with the place of their partition among the keys, None for one of no partition."""
         column, type_of = props["config"].get("event_time"), _TYPE_OF.get(adapter.type())
         if not column or not type_of or not self.keys:
             return None
         seconds = _SECONDS_OF.get(adapter.type(), _SECONDS).format(column)
+        inside = (
+            f"{column} >= cast('{self._day(self._windows[0].start - _WIDER)}' as date) "
+            f"and {column} < cast('{self._day(self._windows[-1].end + _WIDER)}' as date)"
+        )
         query = (
             f"select floor({seconds} / {self._seconds}), count(*), "  # noqa: S608 - dbt's own names
             f"min({type_of.format(column)}) from {props['relation_name']} "
-            f"where {column} >= cast('{self._day(self._windows[0].start - _WIDER)}' as date) "
-            f"and {column} < cast('{self._day(self._windows[-1].end + _WIDER)}' as date) group by 1"
+            f"where {inside if bounded else f'{column} is not null'} group by 1"
         )
         try:
             with adapter.connection_named(f"partition_rows_{props['unique_id']}"):
@@ -83,15 +118,21 @@ class PartitionRows:
         except Exception as error:  # the adapter's own kind of error; a count that is missing must not fail a model
             _LOG.warning(f"no rows by partition of {props['relation_name']}: {error}")
             return None
-        found = dict.fromkeys(self.keys, 0)
-        for bucket, count, kind in table.rows:
-            moment = int(bucket) * self._seconds
-            if str(kind).lower() == "date":  # one of the partitions' zone
-                moment = int(datetime.fromtimestamp(moment, UTC).replace(tzinfo=self._zone).timestamp())
-            place = bisect_right(self._starts, moment) - 1
-            if place >= 0 and moment < self._ends[place]:
-                found[self.keys[place]] += int(count)
-        return found
+        return [(self._place(bucket, str(kind)), int(count)) for bucket, count, kind in table.rows]
+
+    def _place(self, bucket: float | None, kind: str) -> int | None:
+        """Return the place of the partition of rows in a bucket of so many seconds since 1970; that of a date is local.
+
+        None is outside of them all, as infinity is, which DuckDB gives no number.
+        """
+        moment = math.inf if bucket is None else float(bucket) * self._seconds
+        beyond = _WIDER.total_seconds()
+        if not self._starts[0] - beyond <= moment <= self._ends[-1] + beyond:
+            return None
+        if kind.lower() == "date":
+            moment = datetime.fromtimestamp(moment, UTC).replace(tzinfo=self._zone).timestamp()
+        place = bisect_right(self._starts, moment) - 1
+        return place if place >= 0 and moment < self._ends[place] else None
 
     @staticmethod
     def _day(moment: datetime) -> str:
