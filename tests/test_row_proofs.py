@@ -34,9 +34,9 @@ ROOT = Path(__file__).parents[1]
 MARTS = ("order_items", "orders", "customer_days", "store_hours", "store_months")
 DAILY = ("order_items", "orders", "customer_days")
 VIEWS = ("stg_items", "stg_orders", "stg_products", "stg_supplies", "int_product_catalog")
-START = date(2024, 1, 30)
-DAYS = [START + timedelta(days=number) for number in range(5)]
-MONTHS = (date(2024, 1, 1), date(2024, 2, 1))
+# A leap day and the end of its month are among them.
+DAYS = [date(2024, 2, 28) + timedelta(days=number) for number in range(5)]
+MONTHS = (date(2024, 2, 1), date(2024, 3, 1))
 ORDERS_A_DAY, SEED = 40, 11
 # Each day is built alike: a whole month of them, which takes most of a minute, is the nightly job's.
 DAYS_OF_A_MONTH = 29 if os.environ.get("HEADRACE_THOROUGH") else 9
@@ -182,7 +182,7 @@ def locations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("shop")
     shutil.copytree(ROOT / "dbt", folder / "dbt", ignore=shutil.ignore_patterns("target", "logs"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEADRACE_START", START.isoformat())
+        patch.setenv("HEADRACE_START", MONTHS[0].isoformat())
         patch.setenv("HEADRACE_EXPORTS", str(folder / "exports"))
         patch.setenv("HEADRACE_LAKE", str(folder / "lake"))
         patch.setenv("HEADRACE_WAREHOUSE", str(folder / "w.duckdb"))

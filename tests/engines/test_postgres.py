@@ -32,6 +32,8 @@ pytestmark = [pytest.mark.slow("builds a shop in a Postgres and in a file"), pyt
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 DAYS = ("2024-01-30", "2024-01-31")
+# The server asks for none, and takes any.
+PASSWORD = "planted-3f9a7c"  # noqa: S105 - it opens nothing
 # What says when a snapshot was taken.
 OF_THE_CLOCK = {"dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to"}
 COLUMNS = (
@@ -83,7 +85,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, run_postgres: RunPostgres, op
         port = probe.getsockname()[1]
     shop = open_shop(tmp_path_factory.mktemp("postgres") / "shop", DAYS[0])
     where = {"PGHOST": str(top / "pg"), "PGPORT": str(port), "PGUSER": "postgres", "PGDATABASE": "postgres"}
-    shop = replace(shop, more={"HEADRACE_TARGET": "postgres", **where})
+    shop = replace(shop, more={"HEADRACE_TARGET": "postgres", "PGPASSWORD": PASSWORD, **where})
     shop.demo_data("--from", DAYS[0], "--to", DAYS[1], "--orders-per-day", "60")
     try:
         with run_postgres(top / "pg", port):
@@ -226,6 +228,26 @@ def test_texts_come_back_and_what_postgres_does_not_take_is_a_line(
     with pytest.raises(OtherColumnsError, match=r"\"texts\" in Postgres has other columns .*drop table .* cascade"):
         prepare(other)
     query(built, "drop table raw.texts")
+
+
+def test_the_password_is_in_no_log_event_manifest_or_answer(built: Shop) -> None:
+    broken = built.exports / "orders" / f"{DAYS[1]}.csv"
+    text = broken.read_text()
+    broken.write_text(text.replace("\n", "\nbroken", 1))
+    query(built, "alter table main.customers rename to other")
+    query(built, "create table main.customers (id int)")  # a table that dbt has to replace, and a view above it
+    said = []
+    for command in (("run", "--profile"), ("doctor",), ("reconcile",), ("contract", "export", "analytics"), ("init",)):
+        called = built.call(*command)
+        said.append(called.stdout + called.stderr)
+    assert "failed in" in said[0]
+    broken.write_text(text)
+    query(built, "drop table if exists main.other cascade")
+    built.run()
+    assert not [words for words in said if PASSWORD in words]
+    files = [path for path in built.folder.rglob("*") if path.is_file()]
+    assert len(files) > 100
+    assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
 
 
 def host(shop: Shop, home: Path) -> Mapping[str, str]:

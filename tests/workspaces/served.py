@@ -9,17 +9,18 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import requests
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import TickStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from dagster._core.scheduler.instigation import InstigatorTick
     from tests.conftest import Shop
@@ -161,6 +162,20 @@ def developing(shop: Shop) -> Iterator[Served]:
         yield served
 
 
+def addresses(shop: Shop) -> Collection[str]:
+    """Return the addresses at which the processes of a shop listen: what others may reach is somebody's choice."""
+    there = [each for each in psutil.net_connections("inet") if each.status == psutil.CONN_LISTEN]
+    found = {each.laddr[0] for each in there if _is_of(each.pid, shop)}
+    assert found
+    return found
+
+
+def _is_of(pid: int | None, shop: Shop) -> bool:
+    with suppress(psutil.Error):
+        return pid is not None and str(shop.folder) in " ".join(psutil.Process(pid).environ().values())
+    return False
+
+
 @contextmanager
 def _running(
     shop: Shop, command: Sequence[str | Path], environment: Mapping[str, str], port: int, ready: str
@@ -177,6 +192,7 @@ def _running(
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, f"{ready}: not within four minutes; {log.read_text()}"
             time.sleep(0.5)
+        assert addresses(shop) <= {"127.0.0.1", "::1"}
         with shop.instance() as instance:
             yield Served(shop, f"http://127.0.0.1:{port}", process, log, instance)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ingest.tables import Column, Table
 from ingest.validation import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import duckdb
@@ -27,7 +29,10 @@ TYPES = (("id", "varchar"), ("part", "bigint"), ("at", "timestamp"), ("ratio", "
 EVENTS = Table(
     name="events",
     description="One column of each type.",
-    columns=(*(Column(name, type_, "") for name, type_ in TYPES), Column("note", "varchar", "")),  # type: ignore[arg-type]
+    columns=(
+        *(Column(name, type_, "", minimum=-5 if name == "ratio" else None) for name, type_ in TYPES),  # type: ignore[arg-type]
+        Column("note", "varchar", ""),
+    ),
     key=("id", "part"),
     daily=True,
     event_time="at",
@@ -85,13 +90,29 @@ def test_it_is_refused_in_a_line_that_says_where(shop: Shop, name: str) -> None:
     assert shop.load(4) == 1
 
 
-def test_a_folder_for_a_file_and_a_link_that_leads_nowhere(shop: Shop) -> None:
-    for make in (lambda path: path.mkdir(), lambda path: path.symlink_to("/nowhere/2024-02-03.csv")):
-        make(shop.day / f"{DAY}.csv")
-        with pytest.raises(ExportError, match=r"2024-02-03\.csv: no such export"):
+def test_what_is_no_file_of_the_folder_is_refused_and_other_days_are_loaded(shop: Shop) -> None:
+    path = shop.day / f"{DAY}.csv"
+    (shop.day / "2024-02-04.csv").write_text(HEADER + GOOD.replace("02-03", "02-04"))
+    elsewhere = shop.folder / "elsewhere.csv"
+    elsewhere.write_text(HEADER + GOOD)
+    kinds: Mapping[str, Callable[[], object]] = {
+        "is a folder: put the export there": path.mkdir,
+        "is a link that leads nowhere: put the export there": lambda: path.symlink_to("/nowhere/2024-02-03.csv"),
+        "is no file: put the export there": lambda: os.mkfifo(path),
+        f"is a link to {elsewhere}: put the export itself there": lambda: path.symlink_to(elsewhere),
+    }
+    for says, make in kinds.items():
+        make()
+        with pytest.raises(ExportError) as raised:
             shop.load()
-        assert shop.files() == {}
-        (shop.day / f"{DAY}.csv").rmdir() if (shop.day / f"{DAY}.csv").is_dir() else (shop.day / f"{DAY}.csv").unlink()
+        assert str(raised.value) == f"{path}: {says}"
+        assert shop.load(4) == 1
+        assert list(shop.files()) == ["raw/events/day=2024-02-04/data.parquet"]
+        path.rmdir() if path.is_dir() else path.unlink()
+    # A link within the folder is one to an export.
+    (shop.day / "of_the_day").write_text(HEADER + GOOD)
+    path.symlink_to("of_the_day")
+    assert shop.load() == 1
 
 
 @settings(

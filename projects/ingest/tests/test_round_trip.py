@@ -26,7 +26,9 @@ NOTES = Table(
     ),
     key=("id",),
 )
-TEXT = st.text(st.characters(codec="utf-8"), max_size=12) | st.text("\",\n\r; '|\\", max_size=8)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | st.text(
+    "\",\n\r; '|\\", max_size=8
+)
 
 
 def write(path: Path, rows: list[tuple[str, object, str]], ending: str) -> None:

@@ -83,6 +83,13 @@ def test_a_single_partition_has_a_window_too() -> None:
     assert run_window(partitions_def, "2024-01-30", None) == Window(utc(2024, 1, 30), utc(2024, 1, 31))
 
 
+@pytest.mark.parametrize(("start", "end"), [("2099-01-01", "2099-01-01"), ("2024-01-30", "2099-01-01")])
+def test_partitions_that_will_be_are_refused(start: str, end: str | None) -> None:
+    """Dagster's API launches them by these tags; `partition_key` refuses them."""
+    with pytest.raises(WindowError, match=r"to 2099-01-02 00:00:00\+00:00 there are no partitions: they begin at 2024"):
+        run_window(dg.DailyPartitionsDefinition("2024-01-01"), start, end)
+
+
 def test_no_partitions_have_no_window() -> None:
     assert run_window(None, None, None) is None
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from installations import COMMAND, Host
 
@@ -63,6 +64,16 @@ def test_a_platform_that_can_not_reach_its_storage_is_not_rolled_back_to(platfor
     last = platform.call("list", "platform").stdout.splitlines()[-1]
     assert last.split()[1] == "refuse"
     assert "the storage of" in last
+
+
+def test_nothing_listens_beyond_this_machine(platform: Host) -> None:
+    platform.deploy(platform.build("platform", None))
+    pids = [int(row["pid"]) for row in platform.status() if row["state"] == "running"]
+    assert pids
+    tree = [process for pid in pids for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+    sockets = [each for process in tree for each in process.net_connections("inet")]
+    listening = {each.laddr[0] for each in sockets if each.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
 
 
 def test_a_second_supervisor_is_refused(platform: Host) -> None:

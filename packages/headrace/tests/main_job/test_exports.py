@@ -33,3 +33,5 @@ def test_the_days_are_those_of_tables_that_are_loaded(folder: Path) -> None:
     assert files.bounds({"orders", "tweets"}) == (date(2024, 2, 1), date(2024, 2, 3))
     assert files.bounds(set()) is None
     assert files.bounds() == (date(2024, 2, 1), date(2030, 1, 1))
+    assert files.bounds(until=date(2024, 2, 2)) == (date(2024, 2, 1), date(2024, 2, 1))
+    assert files.bounds(until=date(2024, 1, 31)) is None

@@ -51,17 +51,25 @@ class Export:
 def find_export(folder: Path, table: Table, day: str | None) -> Export:
     """Return the export of `table`, for a daily table that of `day` (ISO date).
 
-    Raises `ExportError` where there is none, or more than one: which one counts is the source's to say.
+    Raises `ExportError` where there is none, or more than one: which one counts is the source's to say; or where it is
+    a link out of the folder, whose file is somebody else's.
     """
     stem = folder / table.name if day is None else folder / table.name / day
-    found = _with_stem(stem, _FORMATS if day is None else _DAILY_FORMATS)
+    formats = _FORMATS if day is None else _DAILY_FORMATS
+    found = _with_stem(stem, formats)
     if len(found) > 1:
         names = " and ".join(export.path.name for export in found)
         raise ExportError(f"{stem.parent}: {names} hold the same rows; keep one of them")
     if not found:
+        for path in (stem.with_name(stem.name + suffix) for suffix in formats):
+            if path.is_symlink() or path.exists():
+                kind = "a folder" if path.is_dir() else "no file" if path.exists() else "a link that leads nowhere"
+                raise ExportError(f"{path}: is {kind}: put the export there")
         suffixes = ", ".join(_FORMATS)
         advice = "" if day is None else f", or an empty file {day}.empty where the day has no rows"
         raise ExportError(f"{stem}.csv: no such export ({suffixes} are accepted); add it{advice}")
+    if not found[0].path.resolve().is_relative_to(folder.resolve()):
+        raise ExportError(f"{found[0].path}: is a link to {found[0].path.resolve()}: put the export itself there")
     return found[0]
 
 

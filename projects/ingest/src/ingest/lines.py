@@ -1,5 +1,6 @@
 """Says on which physical line of an export file something stands, once it is known to be wrong."""
 
+import codecs
 import csv
 import gzip
 import json
@@ -123,24 +124,29 @@ def csv_fault(export: Export) -> str | None:
 
 def jsonl_fault(export: Export) -> str | None:
     """Return where and why a line of a JSONL file is no JSON object of distinct keys, or None where all of them are."""
-    with open_text(export.path) as file:
-        for number, text in enumerate(file, 1):
-            if not text.strip():
-                continue
-            if not _is_utf8(text):
-                return f"line {number}: not UTF-8"
-            if len(text) > MAX_ROW_BYTES:
-                return f"line {number}: longer than {MAX_ROW_BYTES >> 20} MiB"
-            try:
-                pairs = json.loads(text, object_pairs_hook=list)
-            except (ValueError, RecursionError) as error:
-                return f"line {number}: {text.strip()[:80]!r} is not JSON ({error})"
-            if not text.lstrip().startswith("{"):
-                return f"line {number}: {text.strip()[:80]!r} is not a JSON object"
-            for key, times in Counter(key for key, _ in pairs).items():
-                if times > 1:
-                    return f"line {number}, column {short(key)}: stands there {times} times"
+    with export.path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+            return "line 1: begins with a byte order mark, which JSON has none of: write UTF-8 without it"
+    with open_text(export.path) as lines:
+        for number, text in enumerate(lines, 1):
+            if text.strip() and (fault := _object_fault(text)):
+                return f"line {number}{fault}"
     return None
+
+
+def _object_fault(text: str) -> str | None:
+    if not _is_utf8(text):
+        return ": not UTF-8"
+    if len(text) > MAX_ROW_BYTES:
+        return f": longer than {MAX_ROW_BYTES >> 20} MiB"
+    try:
+        pairs = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        return f": {text.strip()[:80]!r} is not JSON ({error})"
+    if not text.lstrip().startswith("{"):
+        return f": {text.strip()[:80]!r} is not a JSON object"
+    counted = Counter(key for key, _ in pairs).items()
+    return next((f", column {short(key)}: stands there {times} times" for key, times in counted if times > 1), None)
 
 
 def short(text: str) -> str:

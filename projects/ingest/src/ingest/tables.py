@@ -10,14 +10,15 @@ ColumnType = Literal["varchar", "bigint", "double", "boolean", "timestamp"]
 class Column:
     """A column of the export and of the lake, with the type (as DuckDB names it) that it has in the lake.
 
-    An export with a row in which a `required` column is null or empty is wrong. A key's columns and the event time
-    are required by what they are.
+    An export with a row in which a `required` column is null or empty is wrong, and so is one with a number below the
+    `minimum`. A key's columns and the event time are required by what they are.
     """
 
     name: str
     type: ColumnType
     description: str
     required: bool = False
+    minimum: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Table:
             raise ValueError(f"table {self.name}: key {self.key} must name one or more of its columns")
         if self.event_time is not None and (not self.daily or types.get(self.event_time) != "timestamp"):
             raise ValueError(f"table {self.name}: event_time must name a timestamp column of a daily table")
+        for column in self.columns:
+            if column.minimum is not None and column.type not in {"bigint", "double"}:
+                raise ValueError(f"table {self.name}: column {column.name} has a minimum, and is no number")
         if self.max_quarantined_rows < 0:
             raise ValueError(f"table {self.name}: max_quarantined_rows {self.max_quarantined_rows} is below 0")
 
@@ -81,7 +85,7 @@ TABLES = (
             Column("sku", "varchar", "Identifies the product."),
             Column("name", "varchar", "Name on the menu."),
             Column("type", "varchar", "Kind of product: jaffle or beverage."),
-            Column("price", "bigint", "Price before tax, in cents."),
+            Column("price", "bigint", "Price before tax, in cents.", minimum=0),
             Column("description", "varchar", "Text on the menu."),
         ),
         key=("sku",),
@@ -103,7 +107,7 @@ TABLES = (
         columns=(
             Column("id", "varchar", "Identifies the supply."),
             Column("name", "varchar", "Name of the supply."),
-            Column("cost", "bigint", "Cost of one, in cents."),
+            Column("cost", "bigint", "Cost of one, in cents.", minimum=0),
             Column("perishable", "boolean", "Whether the supply spoils."),
             Column("sku", "varchar", "The product that consumes the supply."),
         ),
@@ -118,9 +122,9 @@ TABLES = (
             Column("customer", "varchar", "The customer who ordered.", required=True),
             Column("ordered_at", "timestamp", "When the order was placed, UTC."),
             Column("store_id", "varchar", "The store that sold.", required=True),
-            Column("subtotal", "bigint", "Sum of the items' prices, in cents."),
-            Column("tax_paid", "bigint", "Sales tax, in cents."),
-            Column("order_total", "bigint", "Subtotal and tax, in cents."),
+            Column("subtotal", "bigint", "Sum of the items' prices, in cents.", minimum=0),
+            Column("tax_paid", "bigint", "Sales tax, in cents.", minimum=0),
+            Column("order_total", "bigint", "Subtotal and tax, in cents.", minimum=0),
         ),
         key=("id",),
         daily=True,

@@ -63,6 +63,16 @@ def rules_of(table: Table, window: Window | None) -> list[Rule]:
         if column.type != "varchar"
     ]
     rules += [
+        Rule(column.name, f"contains({quoted(column.name)}, chr(0))", "has a NUL in it, which is no text")
+        for column in table.columns
+        if column.type == "varchar"
+    ]
+    rules += [
+        Rule(column.name, f"{parsed(column)} < {column.minimum}", f"is below {column.minimum}")
+        for column in table.columns
+        if column.minimum is not None
+    ]
+    rules += [
         Rule(name, f"coalesce({quoted(name)}, '') = ''", "is not a key: every row needs one") for name in table.key
     ]
     # That of an event time says more: where it has to be.

@@ -50,7 +50,8 @@ class Window:
         A run over a range of partitions has one window, from the start of the first to the end of the last.
 
         Raises:
-            WindowError: the run's partitions are not of a time-window definition.
+            WindowError: the run's partitions are not of a time-window definition, or there are none such yet, which the
+                API of Dagster launches.
         """
         partitions_def = context.assets_def.partitions_def
         if partitions_def is None or not (context.has_partition_key or context.has_partition_key_range):
@@ -60,6 +61,10 @@ class Window:
         ):
             raise WindowError(f"partitions of {context.assets_def.key} are not windows of time: {partitions_def}")
         start, end = context.partition_time_window
+        first, last = partitions_def.get_first_partition_window(), partitions_def.get_last_partition_window()
+        if first is None or last is None or start < first.start or end > last.end:
+            there = f"they begin at {first.start} and end at {last.end}" if first and last else "there is none yet"
+            raise WindowError(f"from {start} to {end} there are no partitions: {there}")
         return cls(start, end, by_date=is_by_date(partitions_def))
 
     def vars(self) -> Mapping[str, str]:

@@ -29,14 +29,19 @@ def days_to_build(
     Raises:
         UserError: the days are not in order, or lie before `HEADRACE_START`.
     """
-    bounds = ExportFiles.of(workspace.exports).bounds(tables)
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    exports = ExportFiles.of(workspace.exports)
+    bounds = exports.bounds(tables)
+    # One export with a wrong date would else ask for all the days until then.
+    if last is None and bounds and bounds[1] > yesterday and (over := exports.bounds(tables, yesterday)):
+        tell(f"{bounds[1]} is not over yet: building up to {over[1]}")
+        bounds = over
     start = first or (max(bounds[0], workspace.start) if bounds else workspace.start)
     end = last or (bounds[1] if bounds else start + timedelta(days=_DEMO_DAYS - 1))
     if start > end:
         raise UserError(f"the first day, {start}, is after the last, {end}: change --from, --to or HEADRACE_START")
     if start < workspace.start:
         raise UserError(f"--from {start} is before the first partition, {workspace.start}: set HEADRACE_START earlier")
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
     if end > yesterday:
         tell(f"{end} is not over yet: building up to {yesterday}")
         end = yesterday

@@ -39,14 +39,16 @@ class ExportFiles:
                 tables[match[1]] = path
         return cls(tables, days)
 
-    def bounds(self, tables: Collection[str] | None = None) -> tuple[date, date] | None:
+    def bounds(self, tables: Collection[str] | None = None, until: date = date.max) -> tuple[date, date] | None:
         """Return the first and the last day of these tables; None where there is none.
 
         Args:
             tables: the tables that the locations load: a folder of anything else, such as dated notes, has no days
                 to build. All folders with dated files where it is None.
+            until: the last day that counts.
         """
-        days = sorted(day for table, files in self.days.items() if tables is None or table in tables for day in files)
+        of_tables = (files for table, files in self.days.items() if tables is None or table in tables)
+        days = sorted(day for files in of_tables for day in files if day <= until.isoformat())
         return (date.fromisoformat(days[0]), date.fromisoformat(days[-1])) if days else None
 
     def hashes(self, first: date, last: date) -> Mapping[str, Mapping[str | None, str]]:
