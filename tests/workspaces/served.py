@@ -165,7 +165,8 @@ def developing(shop: Shop) -> Iterator[Served]:
 def addresses(shop: Shop) -> Collection[str]:
     """Return the addresses at which the processes of a shop listen: what others may reach is somebody's choice."""
     there = [each for each in psutil.net_connections("inet") if each.status == psutil.CONN_LISTEN]
-    found = {each.laddr[0] for each in there if _is_of(each.pid, shop)}
+    # gRPC listens on IPv4 by a socket of IPv6.
+    found = {each.laddr[0].removeprefix("::ffff:") for each in there if _is_of(each.pid, shop)}
     assert found
     return found
 
