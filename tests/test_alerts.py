@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 # A daemon and two servers start, and a message takes some ticks of the daemon.
 # It waits for ticks of the daemon, and for retries between them: on a busy machine for two minutes and more each.
-pytestmark = [pytest.mark.slow("waits for retries and ticks of Dagster's daemon"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slow("waits for retries and ticks of Dagster's daemon"),
+    pytest.mark.timeout(900),
+    pytest.mark.some_of("what runs for minutes by itself", 1),
+]
 
 BIN = Path(sys.executable).parent
 SETTINGS = {

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
     from tests.conftest import OpenShop, RunPostgres, Shop
 
-pytestmark = [pytest.mark.slow("builds a shop in a Postgres and in a file"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow("builds a shop in a Postgres and in a file"),
+    pytest.mark.timeout(600),
+    pytest.mark.some_of("Postgres as a target", 3),
+]
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

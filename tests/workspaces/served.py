@@ -193,7 +193,8 @@ def _running(
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, f"{ready}: not within four minutes; {log.read_text()}"
             time.sleep(0.5)
-        assert addresses(shop) <= {"127.0.0.1", "::1"}
+        found = addresses(shop)
+        assert found <= {"127.0.0.1", "::1"}, found
         with shop.instance() as instance:
             yield Served(shop, f"http://127.0.0.1:{port}", process, log, instance)
     finally:
