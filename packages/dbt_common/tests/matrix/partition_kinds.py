@@ -36,8 +36,9 @@ TYPES = ("date", "timestamp", "timestamptz")
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata")
 FARTHEST = ("Pacific/Kiritimati", "Pacific/Pago_Pago")
 """The zones whose days differ most from those of UTC, which dates by day have too."""
-PLACES = ("model", "ephemeral", "macro")
-"""Where the window is: in the model, in an ephemeral one below it, in a macro around `in_window`."""
+PLACES = ("model", "ephemeral", "macro", "typed")
+"""Where the window is: in the model, in an ephemeral one below it, in a macro around `in_window`; or in the model, with
+the type to which its ends are cast."""
 
 MICROBATCH = ("hour", "day", "month", "year")
 
@@ -113,14 +114,15 @@ class Cell:
         )
         head = f"{{{{ config({config}) }}}}"
         call = "windowed" if self.place == "macro" else "in_window"
-        filtered = f'{self._rows("source")} where {{{{ {call}("{self._read}") }}}}'
+        cast = f', "{self.type}"' if self.place == "typed" else ""
+        filtered = f'{self._rows("source")} where {{{{ {call}("{self._read}"{cast}) }}}}'
         if self.place == "macro":
             # A test that is no generic one has no model's config, from which the zone of its window could be read.
             bad = f"select * from {{{{ ref('{self.name}') }}}} where id = 0"
             window = f"{{{{ in_window_or_all('{_COLUMN[self.type]}') }}}}"
             test = {f"tests/bad_{self.name}.sql": f"{bad} and {window}"}
             return {f"models/{self.name}.sql": f"{head} {filtered}", **test}
-        if self.place == "model":
+        if self.place in {"model", "typed"}:
             return {f"models/{self.name}.sql": f"{head} {filtered}"}
         return {
             f"models/{self.reads_in}.sql": f"{{{{ config(materialized='ephemeral') }}}} {filtered}",
