@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -121,6 +122,28 @@ def test_a_wrong_setting_is_one_line_without_its_secrets(setting: str, message: 
     assert message in said
     assert "secret" not in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("HEADRACE_ALERTS", '{"default": 5}', "HEADRACE_ALERTS: the value of default is not a list of URLs"),
+        ("HEADRACE_ALERTS", "[]", "HEADRACE_ALERTS: it is not an object"),
+        ("HEADRACE_URL", "dagster.example.com", "HEADRACE_URL: 'dagster.example.com' is no address of a page"),
+    ],
+)
+def test_what_only_a_restart_mends_is_refused_when_the_location_loads(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(AlertSettingError, match=re.escape(message)):
+        alert_definitions()
+
+
+def test_a_file_that_is_missing_yet_stops_no_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_ALERTS", str(tmp_path / "later.json"))
+    monkeypatch.setenv("HEADRACE_URL", "https://dagster.example.com/")
+    assert len(list(alert_definitions().sensors or ())) == 2
 
 
 def test_what_is_no_url_is_kept_and_named(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from dagster import DefaultSensorStatus, Definitions
 
 from headrace_alerts.check_failures import check_failure_sensor
+from headrace_alerts.destinations import Destinations
 from headrace_alerts.run_failures import run_failure_sensor
 
 
@@ -25,7 +26,11 @@ def alert_definitions(
         interval: the least number of seconds between two ticks.
         default_status: whether the sensors are on from the start: on, since alerts that somebody has to switch on are
             missing when they are needed, and a tick without failures is two or three small queries.
+
+    Raises:
+        AlertSettingError: `HEADRACE_ALERTS` is a text that is unusable, or `HEADRACE_URL` is.
     """
+    Destinations.check()
     severities = ("ERROR", "WARN") if warnings else ("ERROR",)
     return Definitions(
         sensors=[

@@ -15,6 +15,7 @@ DEFAULT_ROUTE = "default"
 """The route of what has no owner, or an owner without destinations of its own."""
 
 _VARIABLE = "HEADRACE_ALERTS"
+_URL = "HEADRACE_URL"
 _EXAMPLE = 'write {"default": ["slack://..."]}'
 
 
@@ -63,6 +64,23 @@ class Destinations:
             if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
                 raise AlertSettingError(f"{where}: the value of {route} is not a list of URLs: {_EXAMPLE}")
         return cls(content)
+
+    @staticmethod
+    def check(environment: Mapping[str, str] = os.environ) -> None:
+        """Refuse what no file and no restart but this one's can mend: a text in `HEADRACE_ALERTS`, and `HEADRACE_URL`.
+
+        A file may be mended while the location is served: each tick says what is wrong with it.
+
+        Raises:
+            AlertSettingError: one of them is unusable.
+        """
+        if environment.get(_VARIABLE, "").strip().startswith(("{", "[")):
+            Destinations.from_environment(environment)
+        url = environment.get(_URL, "")
+        if url and not url.startswith(("http://", "https://")):
+            raise AlertSettingError(
+                f"{_URL}: {url!r} is no address of a page: write it like https://dagster.example.com"
+            )
 
     def routes(self, owners: Collection[str]) -> Collection[str]:
         """Return the routes of what these own: each owner that has destinations, or else `default`.
