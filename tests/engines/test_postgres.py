@@ -234,6 +234,15 @@ def test_texts_come_back_and_what_postgres_does_not_take_is_a_line(
     query(built, "drop table raw.texts")
 
 
+def test_the_target_is_proved_and_nothing_is_left_of_it(built: Shop) -> None:
+    proved = built.call("engine", "check")
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    lines = proved.stdout.splitlines()
+    assert len(lines) == 24
+    assert all(line.endswith(": equal") for line in lines), lines
+    assert query(built, "select nspname from pg_namespace where nspname like '%%check%%'") == []
+
+
 def test_the_password_is_in_no_log_event_manifest_or_answer(built: Shop) -> None:
     broken = built.exports / "orders" / f"{DAYS[1]}.csv"
     text = broken.read_text()
