@@ -232,7 +232,6 @@ class Poller(threading.Thread):
         self.join()
 
 
-@pytest.mark.some_of("what runs for minutes by itself", 1)
 def test_a_deploy_leaves_runs_and_the_other_location_alone(
     host: Host, record_property: Callable[[str, object], None]
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagster_dbt_common import DbtConfigError, PartitionedDbtTranslator, PartitionPlan, plan_partitions
+from dagster_dbt_common import DbtConfigError, PartitionPlan, plan_partitions
 from dagster_dbt_common.partitions.groups import LAST_PARENTS_KEY
 
 Node = dict[str, Any]
@@ -258,7 +258,5 @@ def test_a_test_of_its_own_choice_stays_there() -> None:
 def test_an_upstream_choice_that_is_none_is_refused_with_file_and_key() -> None:
     wrong = asset("totals", "table", ["model.shop.orders"])
     wrong["config"]["meta"] = {"dagster": {"partitioned_upstreams": "some"}}
-    plan = plan_partitions(manifest_of([], [asset("orders", DAY, []), wrong]))
-    translator = PartitionedDbtTranslator(plan, plan.groups[0])
     with pytest.raises(DbtConfigError, match=r"^models/totals.sql: totals: config meta.dagster.partitioned_upstreams"):
-        translator.get_partition_mapping(wrong, plan.manifest["nodes"]["model.shop.orders"])
+        plan_partitions(manifest_of([], [asset("orders", DAY, []), wrong]))

@@ -197,10 +197,7 @@ class PartitionedDbtTranslator(DagsterDbtTranslator):
         return super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
 
     def _unpartitioned_mapping(self, props: Mapping[str, Any]) -> PartitionMapping | None:
-        choice = dagster_meta(props).get("partitioned_upstreams", "all")
-        if choice not in ("all", "last"):
-            raise config_error(props, "meta.dagster.partitioned_upstreams", f"{choice!r} is neither all nor last")
-        return LastPartitionMapping() if choice == "last" else None
+        return LastPartitionMapping() if dagster_meta(props).get("partitioned_upstreams") == "last" else None
 
     def _beyond_views(
         self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
