@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.slow("two dozen builds, with dbt by hand before each"),
     pytest.mark.timeout(600),
-    pytest.mark.some_of("main jobs elsewhere", 1),
 ]
 
 
+@pytest.mark.some_of("proofs of a target", 0)
 def test_a_duckdb_file_is_proved_and_nothing_is_left_in_it(tmp_path: Path, open_shop: OpenShop) -> None:
     shop = open_shop(tmp_path / "shop", "2024-01-30")
     proved = shop.call("engine", "check")
