@@ -137,7 +137,7 @@ def prove(project_dir: str | Path, *, profile: str | None = None, target: str | 
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(text, encoding="utf-8")
         shutil.copy(Path(project.profiles_dir) / "profiles.yml", root)
-        check = _Check(root, target)
+        check = _Check(root, schema, target)
         try:
             for kind in _KINDS:
                 yield from check.of(kind)
@@ -150,11 +150,12 @@ class _Check:
 
     Args:
         root: the folder of the project.
+        schema: how the name of the schema ends that is made for it, and dropped.
         target: a target other than the profile's default.
     """
 
-    def __init__(self, root: Path, target: str | None) -> None:
-        self._root = root
+    def __init__(self, root: Path, schema: str, target: str | None) -> None:
+        self._root, self._schema = root, schema
         self._options = ["--target", target] if target else []
         self._definitions = dbt_definitions(root, target=target)
         self._assets = [asset for asset in self._definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
@@ -184,8 +185,9 @@ class _Check:
 
     def drop(self) -> None:
         """Drop the schema, with what is in it."""
-        names = {node["schema"] for node in self._manifest["nodes"].values()}
-        for name in names:
+        for name in {node["schema"] for node in self._manifest["nodes"].values()}:
+            if not name.endswith(self._schema):
+                raise DbtConfigError(f"{name} is not the schema of this check: it is left as it is")
             self._dbt_by_hand("run-operation", "drop_schema_of_check", "--args", json.dumps({"name": name}))
 
     def _place(self, kind: _Kind, number: int) -> tuple[int, ...]:

@@ -68,13 +68,7 @@ class PartitionRows:
             props: the node of the model.
         """
         counted = self._counted(adapter, props)
-        if counted is None:
-            return None
-        found = dict.fromkeys(self.keys, 0)
-        for place, count in counted:
-            if place is not None:
-                found[self.keys[place]] += count
-        return found
+        return None if counted is None else self._by_partition(counted)[0]
 
     def of_all(self, adapter: BaseAdapter, props: Mapping[str, Any]) -> tuple[Mapping[str, int], int] | None:
         """Return the same, and how many rows are in none of these partitions; it reads all of the table.
@@ -84,8 +78,9 @@ class PartitionRows:
             props: the node of the model.
         """
         counted = self._counted(adapter, props, bounded=False)
-        if counted is None:
-            return None
+        return None if counted is None else self._by_partition(counted)
+
+    def _by_partition(self, counted: Sequence[tuple[int | None, int]]) -> tuple[Mapping[str, int], int]:
         found = dict.fromkeys(self.keys, 0)
         outside = 0
         for place, count in counted:
