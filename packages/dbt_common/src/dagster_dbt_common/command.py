@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from dagster_dbt_common.errors import DbtConfigError, StaleManifestError
 from dagster_dbt_common.project.fingerprint import MACROS_VARIABLE
 from dagster_dbt_common.project.prepared import package_project, packaged_fingerprint
-from dagster_dbt_common.proofs import prove
+from dagster_dbt_common.proofs.prove import prove
 
 
 def main() -> None:
@@ -39,12 +40,16 @@ def _prove(options: argparse.Namespace) -> None:
     os.dup2(nowhere, sys.stdout.fileno())
     wrong = 0
     try:
-        for model, way, says in prove(options.project, profile=options.profile, target=options.target):
-            told.write(f"{model}, built {way}: {says or 'equal'}\n")
-            told.flush()
-            wrong += bool(says)
+        with closing(prove(options.project, profile=options.profile, target=options.target)) as proofs:
+            for model, way, says in proofs:
+                told.write(f"{model}, built {way}: {says or 'equal'}\n")
+                told.flush()
+                wrong += bool(says)
     except (DbtConfigError, StaleManifestError) as error:
         sys.exit(f"dagster-dbt-common: {error}")
+    except SystemExit:
+        sys.stderr.write("dagster-dbt-common: ended by a signal: what the proofs had made is dropped\n")
+        raise
     if wrong:
         sys.exit(f"dagster-dbt-common: {wrong} of them differ from a full build")
 

@@ -42,7 +42,10 @@ class Clone:
         return found
 
     def found(self, check: str, *arguments: str) -> list[dict[str, Any]]:
-        return [each for each in self.findings(*arguments) if each["check"] == check]
+        findings = self.findings(*arguments)
+        found = [each for each in findings if each["check"] == check]
+        assert found, f"nothing is said of {check}: {[each for each in findings if each['state'] != 'ok']}"
+        return found
 
     def listing(self) -> dict[str, int]:
         return {str(path.relative_to(self.root)): path.stat().st_mtime_ns for path in self.root.rglob("*")}

@@ -1,0 +1,103 @@
+"""The proofs of a target: what begins them, tells them, and leaves nothing of them however they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dagster_dbt_common.errors import DbtConfigError
+from dagster_dbt_common.proofs.builds import Proof
+from dagster_dbt_common.proofs.throwaway import Throwaway
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from types import FrameType
+
+_END_SECONDS = 30.0
+
+
+def prove(
+    project_dir: str | Path, *, profile: str | None = None, target: str | None = None
+) -> Generator[Proof, None, None]:
+    """Yield the proofs on the target of a project, as they are made; call it in the main thread.
+
+    The builds are a process of their own: whatever ends them, or this generator, the schema is dropped. Who closes it
+    early waits until that is done, and no signal cuts it short.
+
+    Args:
+        project_dir: the folder of `dbt_project.yml`, whose profile is taken.
+        profile: a profile other than the project's.
+        target: a target other than the profile's default.
+
+    Raises:
+        SystemExit: SIGINT or SIGTERM came, which are answered here meanwhile.
+        DbtConfigError: the project cannot be parsed, dbt cannot write there, or the builds were killed.
+    """
+    ends: list[int] = []
+    with tempfile.TemporaryDirectory(prefix="headrace-check-") as folder, _answered(ends):
+        throwaway = Throwaway.make(Path(folder), project_dir, profile=profile, target=target)
+        builds = subprocess.Popen(  # noqa: S603 - a module of this package
+            [sys.executable, "-m", "dagster_dbt_common.proofs.builds", folder, *((target,) if target else ())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is this process's to answer
+        )
+        try:
+            yield from _told(builds)
+        finally:
+            ends.append(0)
+            _end(builds)
+            throwaway.drop()
+
+
+def _told(builds: subprocess.Popen[str]) -> Iterator[Proof]:
+    for line in builds.stdout or ():
+        said = json.loads(line)
+        if "refused" in said:
+            raise DbtConfigError(said["refused"])
+        yield Proof(**said)
+    ended = os.waitid(os.P_PID, builds.pid, os.WEXITED | os.WNOWAIT)
+    if ended and ended.si_status:
+        how = "exit code" if ended.si_code == os.CLD_EXITED else "signal"
+        raise DbtConfigError(f"the process that builds has ended by {how} {ended.si_status}: begin again")
+
+
+def _end(builds: subprocess.Popen[str]) -> None:
+    """End the process, asked at first, and dbt that it may have called.
+
+    It is waited for at the end alone: until then its number is still its own and its group's.
+    """
+    os.kill(builds.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _END_SECONDS
+    while os.waitid(os.P_PID, builds.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    os.killpg(builds.pid, signal.SIGKILL)
+    builds.communicate()
+
+
+@contextmanager
+def _answered(ends: list[int]) -> Iterator[None]:
+    """Exit at a signal with 128 and its number, unless an end has begun: a CI runner sends SIGINT, and then SIGTERM."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if not ends:
+            ends.append(number)
+            raise SystemExit(128 + number)
+
+    before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, former in before.items():
+            signal.signal(each, former)
