@@ -63,8 +63,8 @@ nightly: test ## All tests with their full numbers: each mutation, 20 kills, 400
 
 .PHONY: test-scale
 test-scale: export HEADRACE_THOROUGH := 1
-test-scale: install-servers ## The tests of the other targets in full: object store, DuckLake, Postgres, Spark
-	@$(PYTEST) -n 2 --dist loadfile --junitxml=$(STATE)/scale.xml tests/engines tests/test_s3_lake.py projects/ingest/tests/test_s3.py
+test-scale: install-servers ## The tests of the other targets and of workers in full: object store, DuckLake, Postgres, Spark, Celery
+	@$(PYTEST) -n 2 --dist loadfile --junitxml=$(STATE)/scale.xml tests/engines tests/workers tests/test_s3_lake.py projects/ingest/tests/test_s3.py
 
 .PHONY: soak
 soak: install ## A thousand main jobs that are killed at random moments (HEADRACE_KILLS, HEADRACE_SEED); takes hours

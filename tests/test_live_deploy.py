@@ -215,7 +215,7 @@ class Poller(threading.Thread):
 
     def run(self) -> None:
         last_good = time.monotonic()
-        while not self._ended.wait(0.2):
+        while not self._ended.wait(0.5):
             try:
                 keys = [node["assetKey"]["path"] for node in self._host.ask(KEYS)["assetNodes"]]
                 assert len(keys) > 10

@@ -25,6 +25,13 @@ ADAPTERS = {
         "dagster._grpc.types",
         "dagster._serdes",
     },
+    # What a launcher needs, and how dagster-celery's calls its task.
+    f"{HEADRACE}/deployed/celery_launcher.py": {
+        "dagster._config.config_schema",
+        "dagster._core.launcher",
+        "dagster._grpc.types",
+        "dagster._serdes",
+    },
     # How a code server begins, and a run of it, with definitions that are loaded.
     f"{HEADRACE}/deployed/warm_location.py": {
         "dagster._cli.api",
@@ -73,6 +80,7 @@ ADAPTERS = {
         "dagster._core.utils",
         "dagster._core.workspace.context",
         "dagster._core.workspace.load_target",
+        "dagster._daemon.auto_run_reexecution.auto_run_reexecution",
         "dagster._daemon.backfill",
         "dagster._daemon.run_coordinator",
     },

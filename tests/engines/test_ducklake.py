@@ -12,16 +12,17 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+from lakes import attached, contents, create_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from tests.conftest import OpenShop, RunPostgres, Shop
 
@@ -31,8 +32,6 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 DAYS = ("2024-01-30", "2024-01-31")
 DAILY = ("order_items", "orders", "customer_days")
-# What says when a snapshot was taken.
-OF_THE_CLOCK = "columns(c -> c not in ('dbt_scd_id', 'dbt_updated_at', 'dbt_valid_from', 'dbt_valid_to'))"
 WRITERS = pytest.mark.some_of("writers of a DuckLake", 1)
 RUNS_OF_A_HOST = 20 if os.environ.get("HEADRACE_THOROUGH") else 2
 
@@ -50,21 +49,16 @@ class Lake:
     catalog: str
 
     @property
-    def extensions(self) -> str:
-        return str(self.shop.folder / "state/duckdb_extensions")
+    def extensions(self) -> Path:
+        return self.shop.folder / "state/duckdb_extensions"
 
-    @contextmanager
-    def connected(self, options: str = "(read_only)") -> Iterator[duckdb.DuckDBPyConnection]:
+    def connected(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Connect to a database in memory, with the lake attached."""
-        with duckdb.connect(config={"extension_directory": self.extensions}) as connection:
-            for extension in ("ducklake", "postgres_scanner"):
-                connection.load_extension(extension)
-            connection.execute(f"attach 'ducklake:postgres:{self.catalog}' as lake {options}")
-            yield connection
+        return attached(self.catalog, self.extensions)
 
     def writing(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """Connect to a database in memory, with the lake attached to be written."""
-        return self.connected("")
+        return attached(self.catalog, self.extensions, "")
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +86,6 @@ def built(lake: Lake) -> Lake:
     assert made.returncode == 0, made.stderr
     lake.shop.run()
     return lake
-
-
-def contents(connection: duckdb.DuckDBPyConnection, database: str) -> Mapping[str, tuple[Any, Any]]:
-    """Return names and types of the columns, and the rows, of each table of a database."""
-    found = {}
-    tables = "select table_name from duckdb_tables() where database_name = ? and schema_name = 'main'"
-    for (name,) in connection.execute(tables, [database]).fetchall():
-        columns = connection.execute(f"describe select {OF_THE_CLOCK} from {database}.main.{name}").fetchall()
-        rows = connection.execute(f"select {OF_THE_CLOCK} from {database}.main.{name} order by all").fetchall()
-        found[name] = ([column[:2] for column in columns], rows)
-    return found
 
 
 def test_a_run_before_it_is_made_is_a_line(lake: Lake) -> None:
@@ -141,12 +124,9 @@ def test_what_does_not_fit_is_refused_in_a_line(lake: Lake, tmp_path: Path) -> N
 
 def test_another_catalog_has_a_folder_of_its_own(lake: Lake) -> None:
     """Each would take the files of the other for its own, which nobody reads any more."""
-    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
-        connection.load_extension("postgres_scanner")
-        connection.execute(f"attach '{lake.catalog}' as catalog (type postgres)")
-        connection.execute("call postgres_execute('catalog', 'create database other', use_transaction => false)")
+    catalog = create_database(lake.catalog, "other", lake.extensions)
     (lake.shop.folder / "state/ducklake/main").mkdir(exist_ok=True)
-    other = {**lake.shop.more, "HEADRACE_DUCKLAKE_CATALOG": lake.catalog.replace("dbname=postgres", "dbname=other")}
+    other = {**lake.shop.more, "HEADRACE_DUCKLAKE_CATALOG": catalog}
     failed = replace(lake.shop, more=other).call("engine", "init", "ducklake")
     assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
     assert "it holds files, and the catalog is new" in failed.stderr
@@ -180,12 +160,8 @@ def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
 def test_its_files_may_be_in_an_object_store_as_the_raw_lake_is(
     lake: Lake, tmp_path: Path, open_shop: OpenShop, object_store: Mapping[str, str]
 ) -> None:
-    catalog = lake.catalog.replace("dbname=postgres", "dbname=in_s3")
-    with duckdb.connect(config={"extension_directory": lake.extensions}) as connection:
-        lake.shop.call("engine", "init", "ducklake")
-        connection.load_extension("postgres_scanner")
-        connection.execute(f"attach '{lake.catalog}' as server (type postgres)")
-        connection.execute("call postgres_execute('server', 'create database in_s3', use_transaction := false)")
+    lake.shop.call("engine", "init", "ducklake")
+    catalog = create_database(lake.catalog, "in_s3", lake.extensions)
     places = {"HEADRACE_LAKE": "s3://lake/raw", "HEADRACE_DUCKLAKE_DATA": "s3://lake/ducklake"}
     more = {**lake.shop.more, **object_store, **places, "HEADRACE_DUCKLAKE_CATALOG": catalog}
     shop = replace(open_shop(tmp_path / "shop", DAYS[0]), more=more)
@@ -199,13 +175,10 @@ def test_its_files_may_be_in_an_object_store_as_the_raw_lake_is(
     shutil.copytree(lake.shop.exports, in_file.exports)
     in_file.run()
     in_s3 = Lake(shop, catalog)
-    with in_s3.connected() as connection, duckdb.connect(in_file.warehouse, read_only=True) as other:
-        for extension in ("httpfs", "aws"):
-            connection.load_extension(extension)
-        address = object_store["AWS_ENDPOINT_URL"].removeprefix("http://")
-        connection.execute(
-            f"create secret (type s3, key_id 'k', secret 's', endpoint '{address}', url_style 'path', use_ssl false)"
-        )
+    with (
+        attached(catalog, in_s3.extensions, store=object_store) as connection,
+        duckdb.connect(in_file.warehouse, read_only=True) as other,
+    ):
         assert contents(connection, "lake") == contents(other, "warehouse")
 
 

@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("java") is None, reason="java is not installed"),
 ]
 
-pytest.importorskip("pyspark", reason="analytics[spark-server] is not installed")
+pytest.importorskip("pyspark", reason="it is in the group scale")
 
 DAYS = ("2024-01-30", "2024-01-31")
 

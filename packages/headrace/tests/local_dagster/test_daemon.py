@@ -16,6 +16,8 @@ from dagster import AssetKey, DagsterInstance, DailyPartitionsDefinition, RunsFi
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.local_dagster.daemon import LocalDaemon
 from headrace.local_dagster.storage import create_storage
+from headrace.main_job.plan import BuildPlan
+from headrace.main_job.report import RunReport
 
 LOCATION = """
 import dagster as dg
@@ -153,3 +155,40 @@ def test_a_backfill_is_requested_and_canceled(workspace_file: Path) -> None:
         assert statuses == {backfill_id: "CANCELED", left: "CANCELED", "of-the-ui": "REQUESTED"}
         runs = instance.get_runs(RunsFilter(tags={"dagster/backfill": left}))
         assert [run.status.value for run in runs] == ["CANCELED"] * 3
+
+
+@pytest.mark.filterwarnings("ignore:Error loading repository location gone")
+@pytest.mark.slow
+def test_a_run_that_was_lost_is_begun_again_once_where_the_instance_says_so(workspace_file: Path, home: Path) -> None:
+    """The backfill waits for it without an end: `headrace run` did too."""
+    config = home / "dagster.yaml"
+    config.write_text(
+        config.read_text() + "run_retries: {enabled: true, max_retries: 1, retry_on_asset_or_op_failure: false}\n"
+    )
+    raw = AssetKey(["raw", "orders"])
+    with DagsterInstance.get() as instance, LocalDaemon.over(instance, workspace_file) as daemon:
+        backfill_id = daemon.request_backfill("a title", {raw: [("2024-01-15", "2024-01-15")]})
+        report = RunReport(instance, backfill_id, BuildPlan({raw: ["2024-01-15"]}, {}))
+        daemon.advance_backfills()
+        (lost,) = instance.get_runs()
+        daemon.retry_runs(backfill_id)
+        assert len(instance.get_runs()) == 1
+        instance.report_run_failed(lost, "its process is gone")
+        report.update()
+        assert [failure.reason for failure in report.failures] == ["its process is gone"]
+        daemon.retry_runs(backfill_id)
+        daemon.retry_runs(backfill_id)
+        (again,) = [run for run in instance.get_runs() if run.run_id != lost.run_id]
+        assert (again.parent_run_id, again.tags["dagster/backfill"]) == (lost.run_id, backfill_id)
+        report.update()
+        assert report.failures == [], "what becomes of it is told in its place"
+        instance.report_run_failed(again, "its process is gone too")
+        daemon.retry_runs(backfill_id)
+        assert len(instance.get_runs()) == 2, "so often as the instance says"
+        report.update()
+        assert [failure.reason for failure in report.failures] == ["its process is gone too"]
+        for _ in range(10):
+            daemon.advance_backfills()
+        ended = instance.get_backfill(backfill_id)
+        assert ended
+        assert ended.status.value == "COMPLETED_FAILED"

@@ -140,6 +140,28 @@ def test_a_run_of_another_machine_is_left_alone(tmp_path: Path, machine: str, st
         assert health.status == (WorkerStatus.RUNNING if status is DagsterRunStatus.STARTED else WorkerStatus.FAILED)
 
 
+def test_a_run_of_a_worker_is_left_to_its_launcher(tmp_path: Path) -> None:
+    """The number of its process is of another machine, and where the broker is away nobody knows more."""
+    (tmp_path / "dagster.yaml").write_text(
+        "telemetry: {enabled: false}\nrun_launcher: {module: headrace.celery_runs, class: WatchedCeleryRunLauncher, "
+        "config: {broker: 'redis://127.0.0.1:9/0', backend: 'redis://127.0.0.1:9/0'}}\n"
+    )
+
+    @dg.job
+    def sleep() -> None:
+        pass
+
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        run = instance.create_run_for_job(sleep, status=DagsterRunStatus.STARTED)
+        instance.handle_new_event(_started(run.run_id, NOBODY, time.time()))
+        DeadRuns(instance).mend()
+        known = instance.get_run_by_id(run.run_id)
+        assert known is not None
+        assert known.status is DagsterRunStatus.STARTED
+        health = instance.run_launcher.check_run_worker_health(run)
+        assert (health.status, "nobody can be asked for it" in (health.msg or "")) == (WorkerStatus.RUNNING, True)
+
+
 def _started(run_id: str, pid: int, at: float, machine: str | None = None) -> dg.EventLogEntry:
     """Return the event by which a run says what process it is, and its launcher where."""
     said = {"pid": str(pid), **({"headrace/machine": machine} if machine else {})}

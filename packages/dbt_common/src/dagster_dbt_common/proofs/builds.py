@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from dagster_dbt_common.definitions import dbt_definitions
 from dagster_dbt_common.errors import DbtConfigError, StaleManifestError
@@ -54,6 +55,7 @@ class Builds:
         self._throwaway = throwaway
         self._definitions = dbt_definitions(throwaway.root, target=throwaway.target)
         self._assets = [asset for asset in self._definitions.assets or () if isinstance(asset, dg.AssetsDefinition)]
+        self._dbt: DbtResource
         (self._dbt,) = (self._definitions.resources or {}).values()
 
     def of(self, kind: Kind) -> Iterator[Proof]:
@@ -76,8 +78,21 @@ class Builds:
                 ("after all rows were taken back", day, (alone, alone), set(range(ROWS)) - day),
             )
             for way, gone, (first, last), expected in ways:
-                self._throwaway.call("run", "--select", "visits", "--vars", json.dumps({"gone": [-1, *gone]}))
+                self._make_visits_without(gone)
                 yield Proof(kind.name, way, self._built(instance, kind, first, last) or self._compared(kind, expected))
+
+    def _make_visits_without(self, gone: Collection[int]) -> None:
+        invocation = self._dbt.cli(
+            ["run", "--vars", json.dumps({"gone": [-1, *gone]})],
+            manifest=self._throwaway.manifest,
+            unique_ids=[f"model.{PROJECT}.visits"],
+        )
+        try:
+            invocation.wait()
+        except DagsterDbtCliRuntimeError as error:
+            raise DbtConfigError(" ".join(str(error).split())[:500]) from error
+        finally:
+            invocation.close()
 
     def _place(self, kind: Kind, number: int) -> tuple[int, ...]:
         moment = START + number * STEP
@@ -108,8 +123,7 @@ class Builds:
     def _compared(self, kind: Kind, expected: Collection[int]) -> str:
         manifest = self._throwaway.manifest
         props = manifest["nodes"][f"model.{PROJECT}.{kind.name}"]
-        dbt: DbtResource = self._dbt
-        invocation = dbt.cli(["list"], manifest=manifest, unique_ids=[props["unique_id"]])
+        invocation = self._dbt.cli(["list"], manifest=manifest, unique_ids=[props["unique_id"]])
         invocation.wait()
         try:
             adapter = invocation.adapter

@@ -1,4 +1,4 @@
-"""The throwaway project: its files, its schema in the target, and dbt by hand in it."""
+"""The throwaway project: its files, and its schema in the target."""
 
 from __future__ import annotations
 
@@ -103,18 +103,9 @@ class Throwaway:
         for name in self.schemas:
             if not name.endswith(own):
                 raise DbtConfigError(f"{name} is not the schema of this check: it is left as it is")
-            self.call("run-operation", "drop_schema_of_check", "--args", json.dumps({"name": name}), apart=True)
+            self._call("run-operation", "drop_schema_of_check", "--args", json.dumps({"name": name}))
 
-    def call(self, *arguments: str, apart: bool = False) -> None:
-        """Call dbt by hand.
-
-        Args:
-            arguments: those of dbt.
-            apart: in a session of its own, so that no Ctrl-C ends it.
-
-        Raises:
-            DbtConfigError: it failed; what it said, on one line.
-        """
+    def _call(self, *arguments: str) -> None:
         done = subprocess.run(  # noqa: S603 - the command of this environment
             [
                 Path(sys.executable).with_name("dbt"),
@@ -128,7 +119,7 @@ class Throwaway:
             capture_output=True,
             text=True,
             check=False,
-            start_new_session=apart,
+            start_new_session=True,  # no Ctrl-C ends it
         )
         if done.returncode:
             raise DbtConfigError(f"dbt {arguments[0]}: {' '.join((done.stdout + done.stderr).split())[:500]}")

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, DefaultRunLauncher, RunsFilter
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
+from headrace.deployed.run_health import run_health
 from headrace.deployed.run_process import RunProcess
 from headrace.doctor.finding import Finding, one_line
 from headrace.workspace import EVENT_LOG_CONFIG
@@ -64,7 +65,7 @@ def _event_log(instance: DagsterInstance, file: Path) -> Iterator[Finding]:
 def _dead_runs(instance: DagsterInstance) -> Iterator[Finding]:
     dead = False
     for run in instance.get_runs(RunsFilter(statuses=_WITH_PROCESS)):
-        health, why = _health(instance, run)
+        health, why = run_health(instance, run, RunProcess.of(instance, run.run_id))
         # A run that ended well meanwhile has said so before its process went.
         now = instance.get_run_by_id(run.run_id)
         if now is None or now.is_finished or health == "lives":
@@ -81,25 +82,6 @@ def _dead_runs(instance: DagsterInstance) -> Iterator[Finding]:
             yield Finding("runs", "wrong", f"run {run_id[:8]} has ended, and holds a slot of a pool", _FREE)
     if not dead:
         yield Finding("runs", "ok", "no run is dead")
-
-
-def _health(instance: DagsterInstance, run: DagsterRun) -> tuple[str, str]:
-    """Return whether the process of a run `lives`, is `gone` or is `unknown`, and why.
-
-    What runs as a process of this machine is looked at here: our own launcher, asked for its health, also ends what a
-    dead run has left, and a look changes nothing. Any other launcher is asked.
-    """
-    launcher = instance.run_launcher
-    if isinstance(launcher, DefaultRunLauncher):
-        process = RunProcess.of(instance, run.run_id)
-        if process and process.host:
-            return "unknown", f"its process is on {process.host}: ask there"
-        return ("gone", process.end) if process and not process.lives() else ("lives", "")
-    if not launcher.supports_check_run_worker_health:
-        return "unknown", f"{type(launcher).__name__} cannot say whether its process lives"
-    said = launcher.check_run_worker_health(run)
-    state = {"RUNNING": "lives", "SUCCESS": "lives", "FAILED": "gone"}.get(said.status.value, "unknown")
-    return state, said.msg or f"its launcher says {said.status.value}"
 
 
 def _pools(instance: DagsterInstance, file: Path, pools: Sequence[str]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Dagster's own backfill and run-queue daemons, ticked by a command instead of by the clock.
+"""Dagster's own daemons of backfills, of the run queue and of retries, ticked by a command instead of by the clock.
 
 Adapter of private Dagster modules. `dagster-daemon` looks at backfills every 30 seconds, a constant of its code, and a
 backfill over two locations has about five steps: minutes of waiting for seconds of work. Nothing public ticks them
@@ -23,6 +23,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._daemon.auto_run_reexecution.auto_run_reexecution import consume_new_runs_for_automatic_reexecution
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._daemon.run_coordinator import QueuedRunCoordinatorDaemon
 from dagster_shared.error import SerializableErrorInfo
@@ -59,6 +60,7 @@ class LocalDaemon:
     def __init__(self, context: WorkspaceProcessContext) -> None:
         self._context = context
         self._run_queue = QueuedRunCoordinatorDaemon(interval_seconds=1)
+        self._considered: set[str] = set()
 
     @classmethod
     @contextmanager
@@ -170,6 +172,20 @@ class LocalDaemon:
         for error in execute_backfill_iteration(self._context, _LOG):
             if error:
                 _LOG.warning("backfill daemon: %s", error.message)
+
+    def retry_runs(self, backfill_id: str) -> None:
+        """Begin the runs of a backfill again that failed and that `run_retries` of the instance is for; each once.
+
+        The backfill daemon waits for that without an end.
+        """
+        instance = self._context.instance
+        if not instance.run_retries_enabled:
+            return
+        failed = RunsFilter(tags={_BACKFILL_TAG: backfill_id}, statuses=[DagsterRunStatus.FAILURE])
+        records = [each for each in instance.get_run_records(failed) if each.dagster_run.run_id not in self._considered]
+        self._considered |= {record.dagster_run.run_id for record in records}
+        for _ in consume_new_runs_for_automatic_reexecution(self._context, records, _LOG):
+            pass
 
     def launch_queued_runs(self) -> None:
         """Let the run queue's daemon launch the runs for which there is room."""

@@ -48,7 +48,9 @@ class Servers:
 
 
 @contextmanager
-def running_servers(workspace: Workspace, *, port: int | None = None) -> Iterator[Servers]:
+def running_servers(
+    workspace: Workspace, *, port: int | None = None, runs_elsewhere: bool = False
+) -> Iterator[Servers]:
     """Start a code server for each location, all at once, and a webserver where a port is given; stop them at the end.
 
     A location that `workspace.yaml` names as a server is used where it runs. The others listen on loopback, and have
@@ -58,6 +60,7 @@ def running_servers(workspace: Workspace, *, port: int | None = None) -> Iterato
     Args:
         workspace: the workspace.
         port: the webserver's port.
+        runs_elsewhere: whether the runs are processes of other machines, which have nothing of what is loaded here.
 
     Raises:
         UserError: another program serves at the port.
@@ -79,7 +82,8 @@ def running_servers(workspace: Workspace, *, port: int | None = None) -> Iterato
             code_port = _free_port()
             target, address = entry.arguments(workspace.root), ["--location-name", name, *_address(code_port)]
             if name in forked_locations():
-                server = _fork_server(name, target, address, workspace, running)
+                kept = None if runs_elsewhere else name
+                server = _fork_server(name, kept, ([*target], address), workspace, running)
             else:
                 command = [*_dagster(entry, workspace), "api", "grpc", *target, *address]
                 server = _start(name, command, workspace, running)
@@ -200,16 +204,23 @@ def _start(name: str, command: Sequence[str], workspace: Workspace, running: lis
 
 
 def _fork_server(
-    name: str, target: Sequence[str], address: Sequence[str], workspace: Workspace, running: list[_Server]
+    name: str, kept: str | None, arguments: tuple[list[str], list[str]], workspace: Workspace, running: list[_Server]
 ) -> _Server:
     log_file = _log_of(name, workspace)
-    process = fork(f"server of {name}", _serve, name, [*target], [*address], str(log_file))
+    process = fork(f"server of {name}", _serve, kept, *arguments, str(log_file))
     running.append(server := _Server(name, process, log_file))
     return server
 
 
-def _serve(name: str, target: list[str], address: list[str], log: str) -> None:
-    """Serve a location in this process, a fork that still has the terminal of its command."""
+def _serve(kept: str | None, target: list[str], address: list[str], log: str) -> None:
+    """Serve a location in this process, a fork that still has the terminal of its command.
+
+    Args:
+        kept: the location whose definitions are taken as they were loaded; None where they are to be `target`'s own.
+        target: the arguments of Dagster's server that name the location.
+        address: those that say where it serves.
+        log: the file of what it says.
+    """
     from dagster._cli.api import grpc_command  # noqa: PLC0415 - only a server needs it
 
     from headrace.deployed.loaded_definitions import arguments_for  # noqa: PLC0415 - a fork has it already
@@ -219,7 +230,7 @@ def _serve(name: str, target: list[str], address: list[str], log: str) -> None:
     with Path(log).open("wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    grpc_command.main([*(arguments_for(name) or target), *address], standalone_mode=False)
+    grpc_command.main([*((kept and arguments_for(kept)) or target), *address], standalone_mode=False)
 
 
 def _end_with_command() -> None:

@@ -106,6 +106,7 @@ class MainJob:
     def _has_ended(self, backfill_id: str, report: RunReport, progress: Progress) -> bool:
         """Move the backfill on, and return whether it has ended."""
         self._dead_runs.mend({BACKFILL_TAG: backfill_id})
+        self._daemon.retry_runs(backfill_id)
         if not self._unfinished_runs(backfill_id):
             self._daemon.advance_backfills()
         self._daemon.launch_queued_runs()

@@ -10,6 +10,7 @@ from dagster import AssetKey, DagsterEvent, DagsterEventType, DagsterInstance, R
 from headrace.main_job.plan import BuildPlan
 
 BACKFILL_TAG = "dagster/backfill"
+_RETRIED_BY_TAG = "dagster/auto_retry_run_id"
 _DBT_ERRORS = "Errors parsed from dbt logs:"
 _EVENTS = {
     DagsterEventType.ASSET_MATERIALIZATION,
@@ -103,7 +104,6 @@ class RunReport:
 
     def __init__(self, instance: DagsterInstance, backfill_id: str, plan: BuildPlan) -> None:
         self.assets = {key: AssetReport(planned=len(keys)) for key, keys in plan.partitions.items()}
-        self.failures: list[Failure] = []
         self.times: dict[str, RunTimes] = {}
         self._instance = instance
         self.tried: set[AssetKey] = set()
@@ -116,6 +116,8 @@ class RunReport:
         self._step_assets: dict[tuple[str, str], set[AssetKey]] = defaultdict(set)
         self._timed: set[tuple[str, AssetKey]] = set()
         self._explained: set[str] = set()
+        self._failures: list[tuple[str, Failure]] = []
+        self._retried: set[str] = set()
 
     def follow(self, backfill_id: str) -> None:
         """Read the runs of another backfill too, which builds some of the plan."""
@@ -130,6 +132,8 @@ class RunReport:
             run_id = record.dagster_run.run_id
             self.times.setdefault(run_id, RunTimes(record.create_timestamp.timestamp()))
             self.tried |= record.dagster_run.asset_selection or set()
+            if _RETRIED_BY_TAG in record.dagster_run.tags:
+                self._retried.add(run_id)
             while True:
                 page = self._instance.get_records_for_run(run_id, self._cursors.get(run_id), _EVENTS, limit=1000)
                 self._cursors[run_id] = page.cursor
@@ -141,6 +145,11 @@ class RunReport:
                 if not page.has_more:
                     break
         return news
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Return what failed, but for runs that Dagster has begun again: what became of that is told in its place."""
+        return [failure for run_id, failure in self._failures if run_id not in self._retried]
 
     @property
     def partitions_done(self) -> int:
@@ -186,10 +195,10 @@ class RunReport:
                 if not check.passed and check.severity.value == "ERROR":
                     self._asset(check.asset_key).errors.add(check.check_name)
                     what = f"{check.asset_key.to_user_string()}: check {check.check_name}"
-                    self.failures.append(Failure(what, _check_reason(check.metadata)))
+                    self._fail(run_id, what, _check_reason(check.metadata))
             case DagsterEventType.STEP_FAILURE:
                 self._end_step(step, timestamp)
-                self.failures.append(Failure(event.step_key or "", _step_reason(event)))
+                self._fail(run_id, event.step_key or "", _step_reason(event))
                 self._explained.add(run_id)
             case DagsterEventType.STEP_SUCCESS:
                 self._end_step(step, timestamp)
@@ -197,10 +206,13 @@ class RunReport:
                 self._explained.add(run_id)
             # One that a step explains, or that had ended well when its process was killed, fails nothing else.
             case DagsterEventType.RUN_FAILURE if run_id not in self._explained or self._has_open_steps(run_id):
-                self.failures.append(Failure(f"run {run_id[:8]}", event.message or "it failed"))
+                self._fail(run_id, f"run {run_id[:8]}", event.message or "it failed")
             case DagsterEventType.RUN_CANCELED:
                 self.is_canceled = True
-                self.failures.append(Failure(f"run {run_id[:8]}", "it was canceled"))
+                self._fail(run_id, f"run {run_id[:8]}", "it was canceled")
+
+    def _fail(self, run_id: str, what: str, reason: str) -> None:
+        self._failures.append((run_id, Failure(what, reason)))
 
     def _take_materialization(self, step: tuple[str, str], event: DagsterEvent) -> None:
         materialization = event.step_materialization_data.materialization

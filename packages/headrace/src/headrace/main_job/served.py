@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 import click
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DefaultRunLauncher
 from rich.console import Console
 
 from headrace.cli.interrupts import Interrupts
@@ -50,7 +50,9 @@ class Served:
             click.ClickException: a location does not load, or a server does not start.
         """
         with (
-            running_servers(workspace, port=port) as servers,
+            running_servers(
+                workspace, port=port, runs_elsewhere=not isinstance(instance.run_launcher, DefaultRunLauncher)
+            ) as servers,
             LocalDaemon.over(instance, servers.workspace_file) as daemon,
         ):
             errors = daemon.load_errors()

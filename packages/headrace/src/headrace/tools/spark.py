@@ -209,7 +209,7 @@ def _address(environment: Mapping[str, str]) -> tuple[str, int]:
 def _spark_home() -> Path:
     found = importlib.util.find_spec("pyspark")
     if found is None or found.origin is None:
-        raise UserError("pyspark is not installed: install analytics[spark-server]")
+        raise UserError("pyspark is not installed: `uv sync --group scale`")
     return Path(found.origin).parent
 
 
