@@ -137,6 +137,7 @@ def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
     """The same state builds into a file first: what is in the file is not in the lake."""
     file = replace(lake.shop, more={})
     in_file = file.run()
+    assert lake.shop.call("engine", "init", "ducklake").returncode == 0
     built = lake.shop.run()
     assert {key for key in in_file if not key.startswith("raw/")} == set(built)
     assert all(asset["partitions"] == in_file[key]["partitions"] for key, asset in built.items())
@@ -149,6 +150,12 @@ def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
     differing = {each["key"]: each["partitions"] for each in json.loads(healed.stdout)}
     lost = {"orders": {"gone": [DAYS[0]]}, "locations": {"gone": [None]}}
     assert {key: kinds for key, kinds in differing.items() if kinds} == lost
+    with lake.writing() as connection:
+        connection.execute(f"delete from lake.main.orders where ordered_at::date = '{DAYS[1]}'")
+    last_id = lake.shop.last_id()
+    lake.shop.run()
+    assert lake.shop.built(after=last_id)["orders"] == {DAYS[1]}, "an emptied day is seen by the main job itself"
+    assert lake.shop.run() == {}, "everything is fresh"
     with lake.connected() as connection, duckdb.connect(file.warehouse, read_only=True) as other:
         ours, theirs = contents(connection, "lake"), contents(other, "warehouse")
     assert set(ours) == set(theirs) >= {*DAILY, "store_hours", "customers"}

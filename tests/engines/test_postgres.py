@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -156,6 +157,25 @@ def test_a_day_that_is_not_there_or_of_another_export_is_loaded_again(built: Sho
     assert (told["raw/orders"], told["raw/items"]) == ({DAYS[0]}, {DAYS[1]})
     assert "raw/tweets" not in told
     assert query(built, "select count(distinct day) from raw.orders") == [(2,)]
+    assert "everything is fresh" in built.call("run").stderr
+
+
+def test_a_day_that_was_emptied_by_hand_is_missing(built: Shop) -> None:
+    """`reconcile` counts, and names it; a main job sees it too, and reads nothing again while nothing was written."""
+    before = query(built, "select * from main.orders order by 1")
+    assert "everything is fresh" in built.call("run").stderr
+    query(built, "delete from main.orders where ordered_at::date = %s", DAYS[0])
+    query(built, "delete from main.store_hours where hour = (select min(hour) from main.store_hours)")
+    told = built.call("reconcile", "--format", "json")
+    assert told.returncode == 1, told.stderr
+    gone = {each["key"]: each["partitions"].get("gone") for each in json.loads(told.stdout) if each["partitions"]}
+    assert (gone["orders"], len(gone["store_hours"])) == ([DAYS[0]], 1)
+    last_id = built.last_id()
+    built.run()
+    told_of = built.built(after=last_id)
+    assert told_of["orders"] == {DAYS[0]}
+    assert len(told_of["store_hours"]) >= 1
+    assert query(built, "select * from main.orders order by 1") == before
     assert "everything is fresh" in built.call("run").stderr
 
 

@@ -14,6 +14,7 @@ from headrace.main_job.details import Details
 from headrace.main_job.plan import History
 from headrace.main_job.server_tables import ServerTables, tables_of_target
 from headrace.main_job.stored_rows import StoredRows
+from headrace.main_job.warehouses import Warehouses
 from headrace.workspace import Workspace
 from headrace_staleness import Beginning, Partition
 
@@ -48,7 +49,7 @@ class RecordedHistory:
         server = tables_of_target(self._workspace)
         failed = self._failed_partitions(nodes)
         details = Details(self._instance, self._workspace.dagster_home)
-        stored = StoredRows(self._workspace.dagster_home)
+        stored = StoredRows(self._workspace.dagster_home, Warehouses(self._workspace, server))
         entries = [record.asset_entry for record in self._instance.get_asset_records([node.key for node in nodes])]
         last = {entry.asset_key: record for entry in entries if (record := entry.last_materialization_record)}
         history = {}

@@ -29,20 +29,26 @@ class ServerTables:
 
     def has(self, node: AssetNode) -> bool:
         """Return whether the table of an asset is there, or is to be looked for elsewhere."""
-        name = (node.table or "").lower()
-        database, _, table = name.partition(".") if self.database else ("", "", name)
-        return self.kind not in node.kinds or database != self.database or table in self.names
+        return not self.is_of(node) or self._name_in_database(node)[1] in self.names
+
+    def is_of(self, node: AssetNode) -> bool:
+        """Return whether the table of an asset is to be looked for here."""
+        return self.kind in node.kinds and self._name_in_database(node)[0] == self.database
 
     def holds(self, node: AssetNode, partition: Partition, source: str | None) -> bool:
         """Return whether the rows of a partition of a raw table are there, of the export that was recorded.
 
         It may have been recorded when another target was built, or its load was cut off there.
         """
-        database, _, table = (node.table or "").partition(".")
-        if self.exports is None or self.kind not in node.kinds or database.lower() != self.database:
+        if self.exports is None or not self.is_of(node):
             return True
-        schema, _, name = table.partition(".")
+        schema, _, name = (node.table or "").partition(".")[2].partition(".")
         return schema != "raw" or self.exports.get((name, partition or "")) == source
+
+    def _name_in_database(self, node: AssetNode) -> tuple[str, str]:
+        name = (node.table or "").lower()
+        database, _, table = name.partition(".") if self.database else ("", "", name)
+        return database, table
 
 
 def tables_of_target(workspace: Workspace) -> ServerTables | None:

@@ -123,13 +123,23 @@ class DuckLake:
         Raises:
             UserError: the extensions or the catalog are not there.
         """
-        with self._reached() as connection:
-            connection.execute(self._attached("false"))
+        with self.opened() as connection:
             found = connection.execute(
                 "select schema_name || '.' || table_name from duckdb_tables() where database_name = 'lake' union all "
                 "select schema_name || '.' || view_name from duckdb_views() where database_name = 'lake'"
             ).fetchall()
             return {str(name).lower() for (name,) in found}
+
+    @contextmanager
+    def opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Connect to a database in memory, with the lake attached as `lake`.
+
+        Raises:
+            UserError: the extensions or the catalog are not there, or DuckDB refuses what is asked of it.
+        """
+        with self._reached() as connection:
+            connection.execute(self._attached("false"))
+            yield connection
 
     def _holds_files(self, connection: duckdb.DuckDBPyConnection) -> bool:
         if "://" in self.data:

@@ -1,11 +1,12 @@
 """A Postgres that is dbt's target, by the variables of its own clients, such as PGHOST."""
 
 import os
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import psycopg2
+from psycopg2.extensions import connection as connection_type
 
 from headrace.cli.user_errors import UserError
 
@@ -15,6 +16,10 @@ select lower(nspname || '.' || relname) from pg_class join pg_namespace on pg_na
 where relkind in ('r', 'p', 'v', 'm', 'f')
 """
 _LOADED = "raw.loaded_exports"
+_WRITTEN = """
+select md5(string_agg(concat_ws(' ', relid, relfilenode, n_tup_ins, n_tup_upd, n_tup_del), ',' order by relid))
+from pg_stat_user_tables join pg_class on oid = relid
+"""
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,38 @@ def postgres_tables() -> PostgresTables:
     Raises:
         UserError: it cannot be reached.
     """
+    with connected() as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(_TABLES)
+        names = frozenset(str(name) for (name,) in cursor.fetchall())
+        exports: dict[tuple[str, str], str] = {}
+        if _LOADED in names:
+            cursor.execute(f"select table_name, day, source_sha256 from {_LOADED}")  # noqa: S608 - a name of ours
+            exports = {(table, day): digest for table, day, digest in cursor.fetchall()}
+        return PostgresTables(str(connection.info.dbname).lower(), names, exports)
+
+
+def last_written(connection: connection_type) -> str:
+    """Return what is another one when a row of a table was written since, or a table was made anew or truncated.
+
+    The counters are the server's own, and begin again after its crash: https://www.postgresql.org/docs/current/
+    monitoring-stats.html#MONITORING-PG-STAT-ALL-TABLES-VIEW.
+    """
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(_WRITTEN)
+        return str(cursor.fetchall())
+
+
+@contextmanager
+def connected() -> Iterator[connection_type]:
+    """Connect to the database.
+
+    Raises:
+        UserError: it cannot be reached, or refuses what is asked of it.
+    """
     try:
         # https://www.postgresql.org/docs/current/libpq-envars.html, and the host as `dbt/profiles.yml` has it.
-        made = psycopg2.connect(host=os.environ.get("PGHOST") or "localhost", connect_timeout=10)
-        with closing(made) as connection, connection.cursor() as cursor:
-            cursor.execute(_TABLES)
-            names = frozenset(str(name) for (name,) in cursor.fetchall())
-            exports: dict[tuple[str, str], str] = {}
-            if _LOADED in names:
-                cursor.execute(f"select table_name, day, source_sha256 from {_LOADED}")  # noqa: S608 - a name of ours
-                exports = {(table, day): digest for table, day, digest in cursor.fetchall()}
-            return PostgresTables(str(connection.info.dbname).lower(), names, exports)
+        with closing(psycopg2.connect(host=os.environ.get("PGHOST") or "localhost", connect_timeout=10)) as connection:
+            yield connection
     except psycopg2.Error as error:
         said = str(error).strip().partition("\n")[0]
         raise UserError(f"postgres, the target: {said} (PGHOST, PGPORT, PGUSER, PGDATABASE say where it is)") from None
