@@ -232,7 +232,11 @@ class Poller(threading.Thread):
         self.join()
 
 
-def test_a_deploy_leaves_runs_and_the_other_location_alone(
+A_LIFE = pytest.mark.some_of("lives of an installation and of a new location", 1)
+
+
+@A_LIFE
+def test_a_deploy_leaves_runs_and_the_other_location_alone_and_a_rollback_brings_the_former_release_back(
     host: Host, record_property: Callable[[str, object], None]
 ) -> None:
     ingest, analytics = host.pid("ingest"), host.pid("analytics")
@@ -267,15 +271,13 @@ def test_a_deploy_leaves_runs_and_the_other_location_alone(
     assert poller.longest < AT_MOST
     assert host.pid("ingest") == ingest
     wait_until(lambda: not Path(f"/proc/{analytics}").exists(), 300)
-
-
-def test_a_rollback_brings_the_former_release_back(host: Host, record_property: Callable[[str, object], None]) -> None:
     began = time.monotonic()
     host.call("rollback", "analytics", "--to", host.folder, within=AT_MOST)
     record_property("measured", f"a rollback of analytics took {time.monotonic() - began:.1f} s of {PROMISED} s")
     assert ["store_names"] not in [node["assetKey"]["path"] for node in host.ask(KEYS)["assetNodes"]]
 
 
+@A_LIFE
 def test_a_killed_server_is_started_again_and_a_lost_run_is_tried_again(host: Host) -> None:
     run, server = host.launch("ingest"), host.pid("ingest")
     serving = CodeServer.at(str(host.folder / "current/ingest/sock"))
@@ -346,6 +348,7 @@ def test_a_backfill_goes_on_when_its_postgres_is_restarted(host: Host) -> None:
     assert built == exported != []
 
 
+@A_LIFE
 def test_a_manifest_of_another_lake_is_refused_before_anything_is_installed(host: Host) -> None:
     env = host.folder / "env"
     text = env.read_text()
