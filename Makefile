@@ -105,6 +105,11 @@ bench: install ## Measure beside SQLMesh, stock dagster-dbt, dbt and SQL alone; 
 	@mkdir -p $(STATE)
 	@$(RUN) python -m bench --json $(STATE)/bench.json --markdown $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: install-servers ## Measure the same shop on DuckDB, DuckLake and Spark (ARGS="--orders 100000 --targets duckdb spark")
+	@mkdir -p $(STATE)
+	@$(RUN) python -m bench.engines --json $(STATE)/bench-scale.json $(ARGS)
+
 .PHONY: check
 check: check-fast ## Lint, format, types, SQL, dbt's own warnings, workflows, contracts, and the links of the docs
 	@$(RUN) mypy packages/*/src projects/*/src bench docs/site

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+from dagster import AssetKey, TableColumnLineageMetadataValue
 from marts import assert_marts_equal_exports
 
 if TYPE_CHECKING:
@@ -80,6 +81,26 @@ def test_it_ends_with_a_table(first_run: FirstRun) -> None:
 
 def test_marts_equal_the_exports_to_the_cent(shop: Shop) -> None:
     assert_marts_equal_exports(shop, DAYS)
+
+
+def test_the_columns_of_marts_lead_to_those_of_the_other_location(shop: Shop) -> None:
+    with shop.instance() as instance:
+
+        def made_of(key: str, column: str) -> set[tuple[str, str]]:
+            event = instance.get_latest_materialization_event(AssetKey(key.split("/")))
+            assert event, key
+            assert event.asset_materialization
+            lineage = event.asset_materialization.metadata.get("dagster/column_lineage")
+            if lineage is None:
+                return {(key, column)}
+            assert isinstance(lineage, TableColumnLineageMetadataValue)
+            deps = lineage.value.deps_by_column[column]
+            return {leaf for dep in deps for leaf in made_of("/".join(dep.asset_key.path), dep.column_name)}
+
+        assert made_of("orders", "order_total_cents") == {("raw/orders", "order_total")}
+        assert made_of("store_months", "revenue_cents") == {("raw/orders", "order_total")}
+        assert made_of("order_items", "item_id") == {("raw/items", "id")}
+        assert ("raw/customers", "name") in made_of("customers", "customer_name")
 
 
 def test_a_range_is_one_invocation_of_dbt_for_each_group(shop: Shop) -> None:

@@ -27,7 +27,7 @@ ADAPTERS = {
     },
     # What a launcher needs, and how dagster-celery's calls its task.
     f"{HEADRACE}/deployed/celery_launcher.py": {
-        "dagster._config.config_schema",
+        "dagster._core.errors",
         "dagster._core.launcher",
         "dagster._grpc.types",
         "dagster._serdes",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 from bench import history, peer
+from bench.engines import AGAIN, FROM_NOTHING, REVISED, Point, fitted, lines, measure
 from bench.generate import DAILY, write_lake, write_project
 from bench.memory import tree_mb
 from bench.peer import DifferentRowsError, PeerShop
@@ -165,3 +166,24 @@ def test_no_time_counts_where_a_table_has_other_rows(tmp_path: Path) -> None:
 def test_both_sides_have_one_duckdb() -> None:
     pinned = (ROOT / "bench/sqlmesh/requirements.txt").read_text().splitlines()
     assert f"duckdb=={duckdb.__version__}" in pinned
+
+
+@pytest.mark.slow
+def test_a_shop_is_built_revised_and_built_again_and_each_of_it_is_measured(tmp_path: Path) -> None:
+    points = list(measure(tmp_path / "site", "duckdb", orders=100, days=2))
+    assert [(point.target, point.orders, point.step) for point in points] == [
+        ("duckdb", 100, step) for step in (FROM_NOTHING, REVISED, AGAIN)
+    ]
+    assert all(point.seconds > point.marts_seconds > 0 < point.peak_mb for point in points)
+    assert points[0].ingest_seconds > 0
+    assert points[2].ingest_seconds == 0, "what is in the lake is not loaded again"
+
+
+def test_a_line_is_what_a_million_orders_cost_and_what_none_do() -> None:
+    assert fitted([(0.1, 3.0), (1.0, 12.0), (10.0, 102.0)]) == pytest.approx((2.0, 10.0))
+    points = [
+        Point("spark", orders, REVISED, seconds, 0, 0, 0) for orders, seconds in ((100_000, 3.0), (1_000_000, 12.0))
+    ]
+    assert list(lines([*points, Point("duckdb", 1, REVISED, 1, 0, 0, 0)])) == [
+        "spark, one revised day: 2.0 s and 10.0 s for each million orders"
+    ]

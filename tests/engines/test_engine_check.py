@@ -75,7 +75,7 @@ AN_END = pytest.mark.some_of("ends of the proofs of a target", 1)
 
 
 @AN_END
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_proofs_end_by_a_signal_and_leave_nothing(begun: Begun, number: signal.Signals) -> None:
     children = psutil.Process(begun.process.pid).children(recursive=True)
     assert children

@@ -163,7 +163,13 @@ def test_a_day_that_is_not_there_or_of_another_export_is_loaded_again(built: Sho
 def test_a_day_that_was_emptied_by_hand_is_missing(built: Shop) -> None:
     """`reconcile` counts, and names it; a main job sees it too, and reads nothing again while nothing was written."""
     before = query(built, "select * from main.orders order by 1")
+    seen = built.folder / "state/dagster/headrace-warehouses.json"
+    for _ in range(2):
+        assert "everything is fresh" in built.call("run").stderr
+        written = seen.stat().st_mtime_ns
+    assert json.loads(seen.read_text())["postgres postgres.main.orders"]
     assert "everything is fresh" in built.call("run").stderr
+    assert seen.stat().st_mtime_ns == written, "nothing was read again"
     query(built, "delete from main.orders where ordered_at::date = %s", DAYS[0])
     query(built, "delete from main.store_hours where hour = (select min(hour) from main.store_hours)")
     told = built.call("reconcile", "--format", "json")

@@ -23,6 +23,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunSta
 from fleet import BIN, RECIPE, Fleet, free_port, kill, redis, wait_until
 from lakes import attached, contents
 
+from headrace.local_dagster.dead_runs import DeadRuns
 from headrace.local_dagster.storage import create_tables
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def fleet(run_postgres: RunPostgres) -> Iterator[Fleet]:
             inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
             postgres = {"HOST": "127.0.0.1", "PORT": str(port), "DB": "postgres", "USER": "postgres", "PASSWORD": "-"}
             own = {f"DAGSTER_POSTGRES_{name}": value for name, value in postgres.items()}
-            own |= {"HEADRACE_CELERY_BROKER": server.url, "HEADRACE_CELERY_BACKEND": server.url}
+            own |= {"HEADRACE_CELERY_BROKER": server.url}
             yield Fleet(top, inherited | own, server)
     finally:
         shutil.rmtree(top)
@@ -94,11 +95,8 @@ def test_the_recipe_is_that_of_processes_but_for_the_launcher() -> None:
     recipe, processes = (
         yaml.safe_load((folder / "dagster.yaml").read_text()) for folder in (RECIPE, RECIPE.with_name("process"))
     )
-    assert {key for key in processes if recipe[key] != processes[key]} == {
-        "run_launcher",
-        "run_monitoring",
-        "concurrency",
-    }
+    differing = {key for key in processes if recipe[key] != processes[key]}
+    assert differing == {"run_launcher", "run_monitoring", "concurrency", "run_queue"}
     assert recipe["concurrency"]["pools"] == processes["concurrency"]["pools"]
     assert set(recipe) == set(processes)
 
@@ -146,7 +144,7 @@ def test_two_hosts_build_a_shop_though_one_is_killed(
     with instance(fleet) as opened:
         failed = opened.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
         assert len(failed) == 1, "the run of the host that was killed"
-        assert "its worker is gone" in why(opened, failed[0])
+        assert "is gone" in why(opened, failed[0])
     in_file = open_shop(tmp_path / "file", DAYS[0])
     shutil.copytree(shop.exports, in_file.exports)
     in_file.run()
@@ -235,7 +233,7 @@ def sleepers(fleet: Fleet) -> Iterator[Sleepers]:
         yield sleepers
 
 
-@pytest.mark.parametrize("lost", ["the host", "the worker", "the process of the run", "the broker"])
+@pytest.mark.parametrize("lost", ["the host", "the worker", "the process of the run", "Redis, for half a minute"])
 def test_a_run_that_is_lost_is_begun_again(
     sleepers: Sleepers, lost: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -257,17 +255,51 @@ def test_a_run_that_is_lost_is_begun_again(
                 workers[holder].kill()
             case "the process of the run":
                 process.kill()
-            case "the broker":
-                fleet.redis.restart()
+            case "Redis, for half a minute":
+                with fleet.redis.frozen():
+                    wait_until(lambda: not is_alive(process), "the run that nobody can know of has ended")
         second = sleepers.began(but=first)
         took = time.monotonic() - lost_at
         record_property("measured", f"{lost} is lost, and its run is begun again after {took:.0f} s of 60 s")
-        assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "two of them ran at once"
+        assert not is_alive(process), "two of them ran at once"
         assert sleepers.ended(first).status is DagsterRunStatus.FAILURE
         (sleepers.folder / "end").touch()
         again = sleepers.ended(second)
         assert again.status is DagsterRunStatus.SUCCESS
         assert again.parent_run_id == first
+
+
+def test_a_run_goes_on_when_its_worker_is_asked_to_end_and_redis_begins_anew(sleepers: Sleepers) -> None:
+    with ExitStack() as stack:
+        worker = stack.enter_context(sleepers.fleet.worker("one", "dagster-sleeps", apart=False))
+        run = sleepers.launch()
+        assert sleepers.began() == run
+        worker.terminate()
+        sleepers.fleet.redis.restart()
+        stack.enter_context(sleepers.fleet.worker("other", "dagster-sleeps"))
+        time.sleep(45)  # the lease is of 20 s, and the daemon looks each 10 s
+        with instance(sleepers.fleet) as opened:
+            assert [each.status for each in opened.get_runs()] == [DagsterRunStatus.STARTED]
+            DeadRuns(opened).mend()
+        (sleepers.folder / "end").touch()
+        assert sleepers.ended(run).status is DagsterRunStatus.SUCCESS
+        worker.wait(60)
+
+
+def test_a_run_waits_for_redis_and_for_a_worker(sleepers: Sleepers) -> None:
+    sleepers.fleet.redis.stop()
+    run = sleepers.launch()
+    time.sleep(5)
+    with instance(sleepers.fleet) as opened:
+        assert [each.status for each in opened.get_runs()] == [DagsterRunStatus.QUEUED]
+        sleepers.fleet.redis.start()
+        wait_until(lambda: opened.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTING])), "Redis has taken it")
+        time.sleep(25)
+        DeadRuns(opened).mend()
+        assert [each.status for each in opened.get_runs()] == [DagsterRunStatus.STARTING], "no worker has taken it"
+    (sleepers.folder / "end").touch()
+    with sleepers.fleet.worker("one", "dagster-sleeps"):
+        assert sleepers.ended(run).status is DagsterRunStatus.SUCCESS
 
 
 def test_a_run_is_terminated_where_it_is(sleepers: Sleepers) -> None:
@@ -283,6 +315,10 @@ def test_a_run_is_terminated_where_it_is(sleepers: Sleepers) -> None:
             assert opened.run_launcher.terminate(running)
             assert sleepers.ended(running).status is DagsterRunStatus.CANCELED
             assert not opened.run_launcher.terminate(running)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def pid_of(sleepers: Sleepers, run_id: str) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from redis import RedisError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -68,6 +69,16 @@ class Redis:
         self.process.terminate()
         self.process.wait()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let it hold its connections and answer nobody, as behind a network that drops everything."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def restart(self) -> None:
         self.stop()
         self.start()
@@ -120,7 +131,10 @@ class Fleet:
     def held(self) -> Mapping[str, list[str]]:
         """Return the tasks that each worker that answers has, which are named as their runs."""
         app = Celery(broker=self.environment["HEADRACE_CELERY_BROKER"])
-        found = app.control.inspect(timeout=1).active() or {}
+        try:
+            found = app.control.inspect(timeout=1).active() or {}
+        except RedisError:  # a pooled connection to a Redis that was begun anew
+            return {}
         return {name.partition("@")[0]: [task["id"] for task in tasks] for name, tasks in found.items()}
 
 

@@ -148,3 +148,14 @@ def test_a_code_server_forks_its_runs_where_its_release_has_the_program_for_it(t
     program = str(release / Path(str(warm_location.__file__)).name)
     forks = str(server / "runs")
     assert now == (str(release / "venv/bin/python"), program, warm_location.SERVE, forks, *before[3:])
+
+
+def test_a_worker_of_a_location_takes_its_queue(tmp_path: Path) -> None:
+    release, server = tmp_path / "releases" / "shop-1", tmp_path / "servers" / "shop-1"
+    for folder in (release, server):
+        folder.mkdir(parents=True)
+    (release / "release.json").write_text(json.dumps({"module": "shop.defs", "location": "shop"}))
+    celery, *arguments = command_of(tmp_path, server, release, "worker")
+    assert celery == str(release / "venv/bin/celery")
+    assert arguments[arguments.index("--queues") + 1] == "dagster-shop"
+    assert arguments[:3] == ["--app", "dagster_celery.app", "worker"]

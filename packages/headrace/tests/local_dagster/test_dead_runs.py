@@ -144,7 +144,7 @@ def test_a_run_of_a_worker_is_left_to_its_launcher(tmp_path: Path) -> None:
     """The number of its process is of another machine, and where the broker is away nobody knows more."""
     (tmp_path / "dagster.yaml").write_text(
         "telemetry: {enabled: false}\nrun_launcher: {module: headrace.celery_runs, class: WatchedCeleryRunLauncher, "
-        "config: {broker: 'redis://127.0.0.1:9/0', backend: 'redis://127.0.0.1:9/0'}}\n"
+        "config: {broker: 'redis://127.0.0.1:9/0'}}\n"
     )
 
     @dg.job
@@ -159,7 +159,7 @@ def test_a_run_of_a_worker_is_left_to_its_launcher(tmp_path: Path) -> None:
         assert known is not None
         assert known.status is DagsterRunStatus.STARTED
         health = instance.run_launcher.check_run_worker_health(run)
-        assert (health.status, "nobody can be asked for it" in (health.msg or "")) == (WorkerStatus.RUNNING, True)
+        assert (health.status, "Redis cannot be asked for it" in (health.msg or "")) == (WorkerStatus.RUNNING, True)
 
 
 def _started(run_id: str, pid: int, at: float, machine: str | None = None) -> dg.EventLogEntry:

@@ -80,26 +80,23 @@ def test_a_file_in_which_nothing_was_lost_is_read_again_when_it_has_changed(tmp_
     file = tmp_path / "w.duckdb"
     write(file, "timestamp", "2024-03-30 12:00:00")
     visits, rows = node(file, HOURS), {"2024-03-30-12:00": 1}
-    stored = StoredRows(tmp_path)
-    assert stored.emptied(visits, rows) == []
-    stored.close()
+    with StoredRows(tmp_path) as stored:
+        assert stored.emptied(visits, rows) == []
     assert not StoredRows(tmp_path).emptied(visits, {"2024-03-30-13:00": 1}), "it is not read"
     write(file, "timestamp", "2024-03-30 11:00:00")
     for _ in range(2):
-        stored = StoredRows(tmp_path)
-        assert stored.emptied(visits, {"2024-03-30-11:00": 1}) == []
-        assert stored.emptied(visits, rows) == ["2024-03-30-12:00"], "what was lost is told until it is back"
-        assert stored.emptied(visits, rows) == ["2024-03-30-12:00"], "of each model of the file"
-        stored.close()
+        with StoredRows(tmp_path) as stored:
+            assert stored.emptied(visits, {"2024-03-30-11:00": 1}) == []
+            assert stored.emptied(visits, rows) == ["2024-03-30-12:00"], "what was lost is told until it is back"
+            assert stored.emptied(visits, rows) == ["2024-03-30-12:00"], "of each model of the file"
 
 
 def test_what_was_committed_is_seen_before_it_is_in_the_file(tmp_path: Path) -> None:
     """A tool that is killed leaves what it has committed in DuckDB's log, beside a file that is as it was."""
     file, rows = tmp_path / "w.duckdb", {"2024-03-30-12:00": 1}
     write(file, "timestamp", "2024-03-30 12:00:00")
-    stored = StoredRows(tmp_path)
-    assert stored.emptied(node(file, HOURS), rows) == []
-    stored.close()
+    with StoredRows(tmp_path) as stored:
+        assert stored.emptied(node(file, HOURS), rows) == []
     before = file.stat()
     code = "import duckdb, os; c = duckdb.connect('w.duckdb'); c.execute('delete from visits'); os._exit(0)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

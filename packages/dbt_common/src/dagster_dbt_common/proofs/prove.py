@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import FrameType
 
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _END_SECONDS = 30.0
 
 
@@ -38,7 +39,7 @@ def prove(
         target: a target other than the profile's default.
 
     Raises:
-        SystemExit: SIGINT or SIGTERM came, which are answered here meanwhile.
+        SystemExit: SIGHUP, SIGINT or SIGTERM came, which are answered here meanwhile.
         DbtConfigError: the project cannot be parsed, dbt cannot write there, or the builds were killed.
     """
     ends: list[int] = []
@@ -95,7 +96,9 @@ def _answered(ends: list[int]) -> Iterator[None]:
             ends.append(number)
             raise SystemExit(128 + number)
 
-    before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
+    # One that the process was started to ignore, as by `nohup`, stays ignored.
+    heard = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, end) for each in heard}
     try:
         yield
     finally:

@@ -1,9 +1,9 @@
-"""Dagster's launcher of runs on Celery workers, which knows when a worker is gone.
+"""Dagster's launcher of runs on Celery workers, which knows when a run is gone.
 
-dagster-celery's own asks the result of the task alone, and that of a worker which was killed says STARTED for ever.
-This one asks the workers, by Celery's remote control, what they have. A run that none has, for some time, is lost:
-Dagster's run monitoring fails it, and retries it. Where the broker cannot be asked nothing is known, and nothing is
-failed: a worker that loses the broker ends its run by itself (`deploy/celery/dagster_celery_config.py`).
+dagster-celery's own asks the result of the task, and that of a worker which was killed says STARTED for ever. Here the
+process of a run has a lease in Redis (`dagster_celery_config.py`); a run that has begun and has none is lost, and
+Dagster's run monitoring fails it and retries it. Where Redis cannot be asked, or has only just begun, nothing is known,
+and nothing is failed.
 
 The task has the run's id. Each code location has a queue of its own, `<default_queue>-<location>`, since its workers
 have the packages of that location; a run's tag `dagster-celery/queue` names another one.
@@ -13,14 +13,12 @@ nothing public has them. It can be deleted when that one tells the health of a w
 fails if they move.
 """
 
-import time
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from functools import cached_property
+from typing import Any, Self
 
-from celery.result import AsyncResult
-from celery.states import EXCEPTION_STATES, READY_STATES
-from dagster import DagsterRun, DagsterRunStatus, Field, Float
-from dagster._config.config_schema import UserConfigSchema
+from dagster import DagsterRun, DagsterRunStatus
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClassData, pack_value
@@ -28,36 +26,32 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_RUN_PRIORITY_TAG, DAGSTER_CELERY_TASK_ID_TAG
 from dagster_celery.tasks import create_execute_job_task
+from redis import Redis, RedisError
 
-_GONE_SECONDS = 20.0
-_ASK_SECONDS = 3.0
-_ANSWER_KEPT_SECONDS = 5.0
+LEASE, TAKEN, LEASE_SECONDS = "headrace/lease/", "headrace/taken/", 20
+"""As `dagster_celery_config.py` has them, which only a worker can import; a test holds them equal."""
+
+_ANSWER_SECONDS = 5.0
+_BEGUN = {DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING}
 
 
 class WatchedCeleryRunLauncher(CeleryRunLauncher):
-    """Launches a run in the queue of its location; asked for its health, it asks the workers.
+    """Launches a run in the queue of its location; asked for its health, it looks for its lease.
 
-    Configured in `dagster.yaml` as dagster-celery's, and by `gone_seconds`: for how long no worker may have had a run
-    that was begun.
+    Configured in `dagster.yaml` as dagster-celery's; the broker is a Redis, and a `backend` is not needed.
     """
-
-    def __init__(self, gone_seconds: float = _GONE_SECONDS, **config: Any) -> None:  # Any: dagster-celery's
-        super().__init__(**config)
-        self._gone_seconds = gone_seconds
-        self._missed_since: dict[str, float] = {}
-        self._asked_at = -_ANSWER_KEPT_SECONDS
-        self._held: frozenset[str] | None = None
-
-    @classmethod
-    def config_type(cls) -> UserConfigSchema:
-        """Return the schema of the configuration."""
-        said = cast("dict[str, Field]", super().config_type())
-        return {**said, "gone_seconds": Field(Float, default_value=_GONE_SECONDS)}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
-        """Return a launcher of a configuration."""
-        return cls(inst_data=inst_data, **config_value)
+        """Return a launcher of a configuration.
+
+        Raises:
+            ValueError: the broker is no Redis.
+        """
+        broker = str(config_value.get("broker"))
+        if not broker.startswith(("redis://", "rediss://")):
+            raise ValueError("run_launcher: the broker is no redis:// or rediss:// URL: leases of runs are kept in it")
+        return cls(inst_data=inst_data, **{**config_value, "backend": None})
 
     @property
     def supports_resume_run(self) -> bool:
@@ -68,70 +62,72 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):
         """Put the run of the context into its queue.
 
         Raises:
-            kombu.exceptions.OperationalError: the broker does not take it; Dagster tries again, or fails the run.
+            DagsterUserCodeUnreachableError: Redis does not take it; the run stays in Dagster's queue, for so often as
+                `run_queue` of `dagster.yaml` says.
         """
         run, origin = context.dagster_run, context.job_code_origin
         if origin is None:
             raise ValueError(f"run {run.run_id} has no origin: launch it from a code location")
         queue = run.tags.get(DAGSTER_CELERY_QUEUE_TAG) or self._queue_of(run)
         arguments = ExecuteRunArgs(origin, run.run_id, self._instance.get_ref(), set_exit_code_on_failure=True)
-        create_execute_job_task(self.celery).si(execute_job_args_packed=pack_value(arguments)).apply_async(
-            task_id=run.run_id,
-            priority=_number(run.tags.get(DAGSTER_CELERY_RUN_PRIORITY_TAG)),
-            queue=queue,
-            routing_key=f"{queue}.{TASK_EXECUTE_JOB_NAME}",
-        )
+        try:
+            self._redis.ping()
+            create_execute_job_task(self.celery).si(execute_job_args_packed=pack_value(arguments)).apply_async(
+                task_id=run.run_id,
+                priority=_number(run.tags.get(DAGSTER_CELERY_RUN_PRIORITY_TAG)),
+                queue=queue,
+                routing_key=f"{queue}.{TASK_EXECUTE_JOB_NAME}",
+                ignore_result=True,
+            )
+        except Exception as error:  # what a broker raises has no common class
+            raise DagsterUserCodeUnreachableError(f"Redis does not take the run: {error}") from error
         self._instance.add_run_tags(run.run_id, {DAGSTER_CELERY_TASK_ID_TAG: run.run_id})
         self._instance.report_engine_event(f"The run waits for a worker of the queue {queue}.", run)
 
     def terminate(self, run_id: str) -> bool:
-        """Have its worker interrupt a run, or take it out of its queue; return whether it was not at its end."""
+        """Have its worker interrupt a run, or take it out of its queue; return whether it was not at its end.
+
+        Raises:
+            redis.RedisError: Redis cannot be reached; nothing has changed.
+        """
         run = self._instance.get_run_by_id(run_id) if self.has_instance else None
         if run is None or run.is_finished:
             return False
-        self._instance.report_run_canceling(run)
+        is_taken = self._redis.exists(TAKEN + run_id)
         self.celery.control.revoke(run_id, terminate=True, signal="SIGTERM")
-        if run.status is not DagsterRunStatus.STARTED and run_id not in (self._ask() or ()):
+        self._instance.report_run_canceling(run)
+        if not is_taken:
             # Whoever takes it out of the queue finds that it has ended.
             self._instance.report_run_canceled(run)
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Say whether a worker has a run that was begun."""
+        """Say whether a process has a run: one that waits in its queue is well."""
         try:
-            state = AsyncResult(run.run_id, app=self.celery).state
-            held = self._ask()
-        except Exception as error:  # what a broker and a store of results raise has no common class
-            self._missed_since.clear()
-            return CheckRunHealthResult(WorkerStatus.RUNNING, f"nobody can be asked for it: {error}")
-        if state in READY_STATES:
-            # Its own last word came before: who asks looks whether it is there by now.
-            why = "failed" if state in EXCEPTION_STATES else "ended, and has not said how the run did"
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"its task has {why}")
-        if run.run_id in held:
-            self._missed_since.pop(run.run_id, None)
-            return CheckRunHealthResult(WorkerStatus.RUNNING)
-        missed = time.monotonic() - self._missed_since.setdefault(run.run_id, time.monotonic())
-        if missed < self._gone_seconds:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, f"no worker has it, since {missed:.0f} s")
-        self._missed_since.pop(run.run_id)
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"its worker is gone: none has it, since {missed:.0f} s")
+            if self._redis.exists(LEASE + run.run_id):
+                return CheckRunHealthResult(WorkerStatus.RUNNING)
+            taken = self._redis.get(TAKEN + run.run_id)
+            has_all = int(self._redis.info("server")["uptime_in_seconds"]) > LEASE_SECONDS
+        except RedisError as error:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"Redis cannot be asked for it: {error}")
+        if not has_all:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "Redis has just begun")
+        if taken is None and run.status not in _BEGUN:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "no worker has taken it")
+        host, _, pid = str(taken or "? ?").partition(" ")
+        why = f"its process, {pid} of {host}, is gone, or cut off from Redis, and has ended"
+        return CheckRunHealthResult(WorkerStatus.FAILED, why)
 
-    def _queue_of(self, run: DagsterRun) -> str:
-        return (
-            f"{self.default_queue}-{run.remote_job_origin.location_name}"
-            if run.remote_job_origin
-            else self.default_queue
+    @cached_property
+    def _redis(self) -> "Redis":
+        seconds = _ANSWER_SECONDS
+        return Redis.from_url(
+            str(self.broker), socket_timeout=seconds, socket_connect_timeout=seconds, decode_responses=True
         )
 
-    def _ask(self) -> frozenset[str]:
-        """Return the tasks that the workers have; one question is for all runs that are asked for in its time."""
-        if self._held is None or time.monotonic() - self._asked_at > _ANSWER_KEPT_SECONDS:
-            self._held = None
-            active = self.celery.control.inspect(timeout=_ASK_SECONDS).active() or {}
-            self._held = frozenset(task["id"] for tasks in active.values() for task in tasks)
-            self._asked_at = time.monotonic()
-        return self._held
+    def _queue_of(self, run: DagsterRun) -> str:
+        origin = run.remote_job_origin
+        return f"{self.default_queue}-{origin.location_name}" if origin else self.default_queue
 
 
 def _number(text: str | None) -> int:

@@ -17,11 +17,12 @@ from headrace.installation.installation import Installation, remove_tree
 from headrace.locations.describe import LOCATION_SCRIPT
 from headrace.releases import start
 from headrace.releases.release import MANIFEST, Release
-from headrace.releases.start import WARM_LOCATION, environment_of
+from headrace.releases.start import CELERY_CONFIG, WARM_LOCATION, environment_of
 from headrace.tools.python_traces import error_of
 
 _START = Path(start.__file__)
 _FORKING = Path(str(files("headrace.deployed") / WARM_LOCATION))
+_CELERY = _FORKING.with_name(CELERY_CONFIG)
 _LAUNCH = '#!/bin/sh\nhere=$(cd "$(dirname "$0")" && pwd -P)\nexec "$here/venv/bin/python" -I "$here/start.py" "$@"\n'
 
 
@@ -102,7 +103,8 @@ class InstalledRelease:
             _make_environment(folder, Release(folder, release.info), wheels)
             (folder / "start.py").write_text(_START.read_text(encoding="utf-8"), encoding="utf-8")
             if not self.is_platform:
-                (folder / WARM_LOCATION).write_text(_FORKING.read_text(encoding="utf-8"), encoding="utf-8")
+                for file in (_FORKING, _CELERY):
+                    (folder / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
             (folder / "start").write_text(_LAUNCH, encoding="utf-8")
             (folder / "start").chmod(0o755)
         except BaseException:

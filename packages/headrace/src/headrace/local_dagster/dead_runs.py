@@ -5,7 +5,7 @@ local one cannot. A dead run would stay STARTED for ever, and hold the slot of i
 would begin. A run of another machine is that machine's, and one of a worker its launcher's to tell.
 """
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRunStatus, DefaultRunLauncher, RunsFilter
 
 from headrace.deployed.leftovers import end_leftovers
 from headrace.deployed.run_health import run_health
@@ -39,7 +39,8 @@ class DeadRuns:
             if health.state == "gone":
                 # A run that ended well meanwhile has said so before its process went.
                 now = self._instance.get_run_by_id(run.run_id)
-                end_leftovers(self._instance, run.run_id)
+                if isinstance(self._instance.run_launcher, DefaultRunLauncher):
+                    end_leftovers(self._instance, run.run_id)  # they are of this machine
                 if now is not None and now.status is DagsterRunStatus.CANCELING:
                     self._instance.report_run_canceled(now)
                 elif now is not None and not now.is_finished:

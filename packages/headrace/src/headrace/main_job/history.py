@@ -49,42 +49,41 @@ class RecordedHistory:
         server = tables_of_target(self._workspace)
         failed = self._failed_partitions(nodes)
         details = Details(self._instance, self._workspace.dagster_home)
-        stored = StoredRows(self._workspace.dagster_home, Warehouses(self._workspace, server))
         entries = [record.asset_entry for record in self._instance.get_asset_records([node.key for node in nodes])]
         last = {entry.asset_key: record for entry in entries if (record := entry.last_materialization_record)}
         history = {}
-        for node in nodes:
-            if node.key not in last:
-                continue
-            ids = self._ids(node, last[node.key].storage_id)
-            has_table = self._has_table(node, server)
-            gone = self._differing.get(node.key, ())
-            there = {
-                partition: id_
-                for partition, id_ in ids.items()
-                if has_table and partition not in gone and self._has_file(node, partition)
-            }
-            found = details.of(node.key, last[node.key], there, is_view=node.is_virtual)
-            if server:
-                for partition, detail in found.items():
-                    if partition in there and not server.holds(node, partition, detail.source):
-                        del there[partition]
-            for emptied in stored.emptied(node, {partition: detail.rows for partition, detail in found.items()}):
-                there.pop(emptied, None)
-            history[node.key] = History(
-                storage_ids=there,
-                began={
-                    partition: Beginning(detail.read_up_to, detail.run)
-                    for partition, detail in found.items()
-                    if detail.read_up_to is not None
-                },
-                code_versions={partition: detail.code_version for partition, detail in found.items()},
-                code_since=found[None].code_since if node.is_virtual and found else None,
-                sources={partition: detail.source for partition, detail in found.items()},
-                failed=failed.get(node.key, ()),
-            )
+        with StoredRows(self._workspace.dagster_home, Warehouses(self._workspace, server)) as stored:
+            for node in nodes:
+                if node.key not in last:
+                    continue
+                ids = self._ids(node, last[node.key].storage_id)
+                has_table = self._has_table(node, server)
+                gone = self._differing.get(node.key, ())
+                there = {
+                    partition: id_
+                    for partition, id_ in ids.items()
+                    if has_table and partition not in gone and self._has_file(node, partition)
+                }
+                found = details.of(node.key, last[node.key], there, is_view=node.is_virtual)
+                if server:
+                    for partition, detail in found.items():
+                        if partition in there and not server.holds(node, partition, detail.source):
+                            del there[partition]
+                for emptied in stored.emptied(node, {partition: detail.rows for partition, detail in found.items()}):
+                    there.pop(emptied, None)
+                history[node.key] = History(
+                    storage_ids=there,
+                    began={
+                        partition: Beginning(detail.read_up_to, detail.run)
+                        for partition, detail in found.items()
+                        if detail.read_up_to is not None
+                    },
+                    code_versions={partition: detail.code_version for partition, detail in found.items()},
+                    code_since=found[None].code_since if node.is_virtual and found else None,
+                    sources={partition: detail.source for partition, detail in found.items()},
+                    failed=failed.get(node.key, ()),
+                )
         details.keep()
-        stored.close()
         return history
 
     def _ids(self, node: AssetNode, last: int) -> Mapping[Partition, int]:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 from zoneinfo import ZoneInfo
 
 from dagster import TimeWindowPartitionsDefinition
@@ -56,10 +58,10 @@ class StoredRows:
         warehouse = self._warehouses.of(node)
         if warehouse is None:
             return ()
-        name = warehouse.name
+        name = warehouse.name_of(node)
         if name not in self._now:
-            self._now[name] = warehouse.state()
-        if self._as_seen.get(name) == self._now[name]:
+            self._now[name] = warehouse.state(node)
+        if self._now[name] is None or self._as_seen.get(name) == self._now[name]:
             return ()
         filled = self._filled(node, definition, warehouse)
         windows = self._windows.of(definition)
@@ -70,9 +72,18 @@ class StoredRows:
             self._not_kept.add(name)
         return lost
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the warehouses, and keep how those are in which nothing was lost, and which could be read."""
         self._warehouses.close()
+        if kind is None:
+            self._keep()
+
+    def _keep(self) -> None:
         kept = {name: state for name, state in {**self._as_seen, **self._now}.items() if name not in self._not_kept}
         if kept != self._as_seen:
             write_json(self._file, kept)

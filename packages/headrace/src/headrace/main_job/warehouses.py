@@ -3,15 +3,17 @@
 A Spark cannot: its tables have no number that each write changes, and to read them takes a job of the cluster.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import duckdb
 import psycopg2
+from psycopg2.extensions import connection as PostgresConnection  # noqa: N812 - a class
 
 from headrace.local_dagster.asset_node import AssetNode
 from headrace.main_job.server_tables import ServerTables
@@ -23,12 +25,14 @@ from headrace.workspace import Workspace
 class Warehouse(Protocol):
     """A warehouse."""
 
-    @property
-    def name(self) -> str:
-        """Return what its state is kept under."""
+    def name_of(self, node: AssetNode) -> str:
+        """Return what the state of an asset's table is kept under."""
 
-    def state(self) -> object:
-        """Return what is another one when something was written since; JSON has it as it is."""
+    def state(self, node: AssetNode) -> object:
+        """Return what is another one when its table was written since; None where it cannot be asked.
+
+        JSON has it as it is.
+        """
 
     def times(self, node: AssetNode, seconds: int, bounds: Sequence[date]) -> Sequence[tuple[int, bool]] | None:
         """Return the times at which a table has rows; None where it cannot be read now.
@@ -67,12 +71,11 @@ class DuckDBFile:
     file: Path
     _connection: duckdb.DuckDBPyConnection | None = field(default=None, init=False)
 
-    @property
-    def name(self) -> str:
+    def name_of(self, node: AssetNode) -> str:  # noqa: ARG002 - a file has one state
         """Return the file."""
         return str(self.file)
 
-    def state(self) -> object:
+    def state(self, node: AssetNode) -> object:  # noqa: ARG002
         """Return what changes when somebody writes the file: what was committed may be in its log."""
         states = []
         for each in (self.file, self.file.with_name(f"{self.file.name}.wal")):
@@ -98,39 +101,78 @@ class DuckDBFile:
 
 
 @dataclass
-class Server:
-    """A warehouse that is asked by a connection of its own.
+class OfDuckLake:
+    """A DuckLake, which numbers what is written.
 
     Args:
-        name: the target, and which one.
-        query: a `select` of the times, in its SQL.
-        open_: connects, and says how what was written is asked and how a query is.
+        lake: the lake.
     """
 
-    name: str
-    query: str
-    open_: "Callable[[ExitStack], tuple[Callable[[], object], _Execute]]"
+    lake: DuckLake
     _stack: ExitStack = field(default_factory=ExitStack, init=False)
-    _opened: "tuple[Callable[[], object], _Execute] | None" = field(default=None, init=False)
 
-    def state(self) -> object:
-        """Return what the server says that it has written."""
-        return self._open()[0]()
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return self._stack.enter_context(self.lake.opened())
+
+    def name_of(self, node: AssetNode) -> str:  # noqa: ARG002 - a lake has one state
+        """Return its catalog."""
+        return f"ducklake {self.lake.catalog}"
+
+    def state(self, node: AssetNode) -> object:  # noqa: ARG002
+        """Return its last snapshot."""
+        with suppress(duckdb.Error):
+            return self._connection.execute("select max(snapshot_id) from ducklake_snapshots('lake')").fetchall()[0][0]
+        return None
 
     def times(self, node: AssetNode, seconds: int, bounds: Sequence[date]) -> Sequence[tuple[int, bool]] | None:
-        """Ask for the column; None where it cannot be read."""
-        return self._open()[1](_query(self.query, node, seconds), bounds)
+        """Read the column; None where DuckDB cannot."""
+        with suppress(duckdb.Error):
+            found: Sequence[tuple[int, bool]] = self._connection.execute(
+                _query(_DUCKDB, node, seconds), bounds
+            ).fetchall()
+            return found
+        return None
 
     def close(self) -> None:
         """Close the connection."""
         self._stack.close()
 
-    def _open(self) -> "tuple[Callable[[], object], _Execute]":
-        self._opened = self._opened or self.open_(self._stack)
-        return self._opened
 
+@dataclass
+class OfPostgres:
+    """A Postgres, which counts the rows that are written."""
 
-_Execute = Callable[[str, Sequence[date]], Sequence[tuple[int, bool]] | None]
+    _stack: ExitStack = field(default_factory=ExitStack, init=False)
+
+    @cached_property
+    def _connection(self) -> PostgresConnection:
+        return self._stack.enter_context(connected())
+
+    @cached_property
+    def _written(self) -> Mapping[str, str]:
+        return last_written(self._connection)
+
+    def name_of(self, node: AssetNode) -> str:
+        """Return the table."""
+        return f"postgres {node.table}"
+
+    def state(self, node: AssetNode) -> object:
+        """Return the table's counters, which are up to ten seconds late."""
+        with suppress(psycopg2.Error):
+            return self._written.get((node.table or "").lower().partition(".")[2])
+        return None
+
+    def times(self, node: AssetNode, seconds: int, bounds: Sequence[date]) -> Sequence[tuple[int, bool]] | None:
+        """Read the column; None where it may not be read."""
+        with suppress(psycopg2.Error), self._connection, closing(self._connection.cursor()) as cursor:
+            cursor.execute(_query(_POSTGRES, node, seconds), list(bounds))
+            return [(int(number), bool(is_date)) for number, is_date in cursor.fetchall()]
+        return None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stack.close()
 
 
 class Warehouses:
@@ -163,39 +205,10 @@ class Warehouses:
             self._of_server.close()
 
 
-def _server(workspace: Workspace) -> Server | None:
+def _server(workspace: Workspace) -> OfDuckLake | OfPostgres | None:
     if workspace.target == "ducklake":
-        lake = DuckLake.of(workspace)
-        return Server(f"ducklake {lake.catalog}", _DUCKDB, lambda stack: _ducklake(lake, stack))
-    if workspace.target == "postgres":
-        return Server("postgres", _POSTGRES, _postgres)
-    return None
-
-
-def _ducklake(lake: DuckLake, stack: ExitStack) -> tuple[Callable[[], object], _Execute]:
-    connection = stack.enter_context(lake.opened())
-
-    def execute(query: str, bounds: Sequence[date]) -> Sequence[tuple[int, bool]] | None:
-        with suppress(duckdb.Error):
-            found: Sequence[tuple[int, bool]] = connection.execute(query, bounds).fetchall()
-            return found
-        return None
-
-    snapshot = "select max(snapshot_id) from ducklake_snapshots('lake')"
-    return lambda: connection.execute(snapshot).fetchone(), execute
-
-
-def _postgres(stack: ExitStack) -> tuple[Callable[[], object], _Execute]:
-    connection = stack.enter_context(connected())
-    database = str(connection.info.dbname)
-
-    def execute(query: str, bounds: Sequence[date]) -> Sequence[tuple[int, bool]] | None:
-        with suppress(psycopg2.Error), connection, closing(connection.cursor()) as cursor:
-            cursor.execute(query, list(bounds))
-            return [(int(number), bool(is_date)) for number, is_date in cursor.fetchall()]
-        return None
-
-    return lambda: [database, last_written(connection)], execute
+        return OfDuckLake(DuckLake.of(workspace))
+    return OfPostgres() if workspace.target == "postgres" else None
 
 
 def _query(text: str, node: AssetNode, seconds: int) -> str:

@@ -27,8 +27,11 @@ FORKS = "runs"
 WARM_LOCATION = "warm_location.py"
 """The program, beside this one, of a code server that forks its runs."""
 
+CELERY_CONFIG = "dagster_celery_config.py"
+"""The settings of Celery workers, beside this file, where they find it."""
+
 ROLES = {"location": ("server",), "platform": ("webserver", "daemon")}
-"""The processes of a server, by the kind of its release."""
+"""The processes of a server that supervisor keeps, by the kind of its release; `worker` is kept by systemd."""
 
 
 def read_environment(file: Path) -> dict[str, str]:
@@ -105,7 +108,7 @@ def command_of(installation: Path, server: Path, release: Path, role: str) -> tu
         installation: the folder of the installation.
         server: the folder of the server.
         release: the folder of its release.
-        role: one of `ROLES`.
+        role: one of `ROLES`, or `worker`, a Celery worker of the location's queue.
     """
     info: Mapping[str, str] = json.loads((release / "release.json").read_text(encoding="utf-8"))
     commands = release / "venv" / "bin"
@@ -116,6 +119,10 @@ def command_of(installation: Path, server: Path, release: Path, role: str) -> tu
         return (str(commands / "dagster-webserver"), *address, *workspace)
     if role == "daemon":
         return (str(commands / "dagster-daemon"), "run", *workspace)
+    if role == "worker":
+        queue, name = f"dagster-{info['location']}", f"{info['location']}@%h"
+        celery = ("--app", "dagster_celery.app", "worker", "--queues", queue, "--concurrency", "1", "--hostname", name)
+        return (str(commands / "celery"), *celery)
     forking = release / WARM_LOCATION
     return (
         # A release that was installed before has Dagster's own server alone.
@@ -137,11 +144,15 @@ def server_id(server: str, release: str) -> str:
 
 def main(role: str, server: Path) -> None:
     """Replace this process by the server's."""
-    _end_with_parent()
+    if role != "worker":
+        _end_with_parent()
     installation, release = server.parents[1], (server / "release").resolve()
     command = command_of(installation, server, release, role)
+    environment = environment_of(installation, release)
+    if role == "worker":
+        environment["PYTHONPATH"] = str(release)  # of its settings
     os.chdir(release)
-    os.execve(command[0], command, environment_of(installation, release))  # noqa: S606 - of the release's interpreter
+    os.execve(command[0], command, environment)  # noqa: S606 - of the release's interpreter
 
 
 def _end_with_parent() -> None:

@@ -17,8 +17,8 @@ where relkind in ('r', 'p', 'v', 'm', 'f')
 """
 _LOADED = "raw.loaded_exports"
 _WRITTEN = """
-select md5(string_agg(concat_ws(' ', relid, relfilenode, n_tup_ins, n_tup_upd, n_tup_del), ',' order by relid))
-from pg_stat_user_tables join pg_class on oid = relid
+select lower(schemaname || '.' || stats.relname), concat_ws(' ', relid, relfilenode, n_tup_ins, n_tup_upd, n_tup_del)
+from pg_stat_user_tables as stats join pg_class on oid = relid
 """
 
 
@@ -54,15 +54,15 @@ def postgres_tables() -> PostgresTables:
         return PostgresTables(str(connection.info.dbname).lower(), names, exports)
 
 
-def last_written(connection: connection_type) -> str:
-    """Return what is another one when a row of a table was written since, or a table was made anew or truncated.
+def last_written(connection: connection_type) -> Mapping[str, str]:
+    """Return what is another one when a row of a table was written since, or it was made anew or truncated.
 
-    The counters are the server's own, and begin again after its crash: https://www.postgresql.org/docs/current/
+    It is by `schema.name` in lower case. The counters are the server's own, and begin again after its crash: https://www.postgresql.org/docs/current/
     monitoring-stats.html#MONITORING-PG-STAT-ALL-TABLES-VIEW.
     """
     with closing(connection.cursor()) as cursor:
         cursor.execute(_WRITTEN)
-        return str(cursor.fetchall())
+        return {str(table): str(state) for table, state in cursor.fetchall()}
 
 
 @contextmanager
