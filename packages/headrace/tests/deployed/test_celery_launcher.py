@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,17 @@ def test_another_broker_is_refused_in_a_line(tmp_path: Path, broker: str) -> Non
     )
     with DagsterInstance.from_config(str(tmp_path)) as instance, pytest.raises(ValueError, match="no redis:// or"):
         _ = instance.run_launcher
+
+
+@pytest.mark.parametrize("broker", ["", "amqp://localhost"])
+def test_a_worker_without_a_redis_ends_with_a_line(broker: str) -> None:
+    folder = Path(str(celery_launcher.__file__)).parent
+    ended = subprocess.run(
+        [sys.executable, "-c", "import dagster_celery_config"],
+        env={"PYTHONPATH": str(folder), "HEADRACE_CELERY_BROKER": broker},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "HEADRACE_CELERY_BROKER is no Redis: set it like redis://redis.example.com:6379/0\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", said)

@@ -14,6 +14,7 @@ import ctypes
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -33,7 +34,9 @@ _ANSWER_SECONDS = 2.0
 _DAY_SECONDS = 24 * 3600
 _PR_SET_PDEATHSIG = 1
 
-broker_url = os.environ["HEADRACE_CELERY_BROKER"]
+broker_url = os.environ.get("HEADRACE_CELERY_BROKER", "")
+if not broker_url.startswith(("redis://", "rediss://")):
+    sys.exit("HEADRACE_CELERY_BROKER is no Redis: set it like redis://redis.example.com:6379/0")
 # The lease says how a run is, and Dagster how it ended.
 result_backend = "disabled://"
 task_ignore_result = True
@@ -65,14 +68,16 @@ def _end_with_the_worker(**_said: object) -> None:
 @task_prerun.connect
 def _take_lease(task_id: str, **_said: object) -> None:
     """Take the lease of the run, whose id is the task's, and keep it; end this process where another one has it."""
-    redis = Redis.from_url(broker_url, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS)
     holder = f"{socket.gethostname()} {os.getpid()}"
     try:
+        redis = Redis.from_url(broker_url, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS)
         redis.set(TAKEN + task_id, holder, ex=_DAY_SECONDS)
         if not redis.set(LEASE + task_id, holder, ex=LEASE_SECONDS, nx=True):
-            os._exit(0)  # handed out twice
-    except RedisError:
-        os._exit(1)  # nobody could know that it runs
+            sys.stderr.write(f"run {task_id}: another process has it\n")
+            os._exit(0)
+    except Exception as error:  # Celery goes on whatever this raises, and nobody could know that the run is there
+        sys.stderr.write(f"run {task_id}: it has no lease, and does not begin: {error}\n")
+        os._exit(1)
     threading.Thread(target=_renew, args=(redis, LEASE + task_id, holder), name="lease", daemon=True).start()
 
 
