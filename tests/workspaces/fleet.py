@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RECIPE = Path(__file__).parents[2] / "deploy/celery"
 BIN = Path(sys.executable).parent
+NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def free_port() -> int:
@@ -100,9 +101,9 @@ class Fleet:
 
     @contextmanager
     def worker(self, name: str, *queues: str, apart: bool = True) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a worker; as root it may have a PID namespace of its own, as a container has."""
+        """Run a worker; where this may, it has a PID namespace of its own, as in a container."""
         home = self.home(name)
-        alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc") if apart and os.geteuid() == 0 else ()
+        alone = NAMESPACE if apart and subprocess.run([*NAMESPACE, "true"], check=False).returncode == 0 else ()
         celery = (BIN / "celery", "--app", "dagster_celery.app", "worker", "--queues", ",".join(queues))
         with (home / "log").open("wb") as log:
             process = subprocess.Popen(
