@@ -88,10 +88,7 @@ class DuckDBFile:
         """Read the column; None for a file that another process writes."""
         with suppress(duckdb.Error):
             self._connection = self._connection or duckdb.connect(self.file, read_only=True)
-            found: Sequence[tuple[int, bool]] = self._connection.execute(
-                _query(_DUCKDB, node, seconds), bounds
-            ).fetchall()
-            return found
+            return _duckdb_times(self._connection, node, seconds, bounds)
         return None
 
     def close(self) -> None:
@@ -128,10 +125,7 @@ class OfDuckLake:
     def times(self, node: AssetNode, seconds: int, bounds: Sequence[date]) -> Sequence[tuple[int, bool]] | None:
         """Read the column; None where DuckDB cannot."""
         with suppress(duckdb.Error):
-            found: Sequence[tuple[int, bool]] = self._connection.execute(
-                _query(_DUCKDB, node, seconds), bounds
-            ).fetchall()
-            return found
+            return _duckdb_times(self._connection, node, seconds, bounds)
         return None
 
     def close(self) -> None:
@@ -209,6 +203,13 @@ def _server(workspace: Workspace) -> OfDuckLake | OfPostgres | None:
     if workspace.target == "ducklake":
         return OfDuckLake(DuckLake.of(workspace))
     return OfPostgres() if workspace.target == "postgres" else None
+
+
+def _duckdb_times(
+    connection: duckdb.DuckDBPyConnection, node: AssetNode, seconds: int, bounds: Sequence[date]
+) -> Sequence[tuple[int, bool]]:
+    found: Sequence[tuple[int, bool]] = connection.execute(_query(_DUCKDB, node, seconds), bounds).fetchall()
+    return found
 
 
 def _query(text: str, node: AssetNode, seconds: int) -> str:
