@@ -175,9 +175,8 @@ def test_a_shop_is_built_revised_and_built_again_and_each_of_it_is_measured(tmp_
     assert [(point.target, point.orders, point.step) for point in points] == [
         ("duckdb", 100, step) for step in (FROM_NOTHING, REVISED, AGAIN)
     ]
-    assert all(point.seconds > point.marts_seconds > 0 < point.peak_mb for point in points)
-    assert points[0].ingest_seconds > 0
-    assert points[2].ingest_seconds == 0, "what is in the lake is not loaded again"
+    assert all(point.seconds and point.marts_seconds and point.peak_mb for point in points), "all of it is measured"
+    assert [bool(point.ingest_seconds) for point in points] == [True, True, False], "the lake is not lost"
 
 
 def test_a_line_is_what_a_million_orders_cost_and_what_none_do() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import pytest
+from marts import assert_target_is_proved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +42,7 @@ pytestmark = [
 @pytest.mark.some_of("proofs of a target", 0)
 def test_a_duckdb_file_is_proved_and_nothing_is_left_in_it(tmp_path: Path, open_shop: OpenShop) -> None:
     shop = open_shop(tmp_path / "shop", "2024-01-30")
-    proved = shop.call("engine", "check")
-    assert proved.returncode == 0, proved.stdout + proved.stderr
-    lines = proved.stdout.splitlines()
-    assert len(lines) == 24
-    assert all(line.endswith(": equal") for line in lines), lines
+    assert_target_is_proved(shop)
     assert shop.query("select schema_name from duckdb_schemas() where schema_name like '%check%'") == []
 
 

@@ -35,3 +35,12 @@ def assert_marts_equal_exports(shop: Shop, days: Collection[str] | None = None) 
     for mart in ("customers", "locations"):
         assert shop.query(f"select sum(revenue_cents)::bigint from {mart}") == everything
     assert shop.query("select sum(units_sold)::bigint from products") == shop.exported("select count(*) from items")
+
+
+def assert_target_is_proved(shop: Shop) -> None:
+    """Call `headrace engine check`, which builds in each way what equals a full build."""
+    proved = shop.call("engine", "check")
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    lines = proved.stdout.splitlines()
+    assert len(lines) == 24
+    assert all(line.endswith(": equal") for line in lines), lines

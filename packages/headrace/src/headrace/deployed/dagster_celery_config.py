@@ -17,9 +17,10 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from celery.signals import task_prerun, worker_process_init
-from redis import Redis, RedisError
+from redis import Redis
 
 LEASE = "headrace/lease/"
 """The key of a run's lease is this and its id."""
@@ -31,6 +32,7 @@ LEASE_SECONDS = 20
 _RENEW_SECONDS = 3.0
 _INTERRUPT_SECONDS = 10.0
 _ANSWER_SECONDS = 2.0
+_MOST_SECONDS = LEASE_SECONDS - _RENEW_SECONDS - _ANSWER_SECONDS
 _DAY_SECONDS = 24 * 3600
 _PR_SET_PDEATHSIG = 1
 
@@ -82,18 +84,25 @@ def _take_lease(task_id: str, **_said: object) -> None:
 
 
 def _renew(redis: Redis, key: str, holder: str) -> None:
-    renewed = time.monotonic()
+    """Renew the lease again and again; end this process before another one may have begun its run."""
+    renewed = _now()
     interrupted = False
     while True:
         time.sleep(_RENEW_SECONDS)
-        asked = time.monotonic()
-        if asked - renewed > LEASE_SECONDS - _RENEW_SECONDS - _ANSWER_SECONDS:
-            # As after the machine stood still: another process may have begun the run again.
+        asked = _now()
+        # What the client raises is not all of one class, and a lease that nobody renews any more is a second run.
+        with suppress(Exception):
+            if asked - renewed < _MOST_SECONDS:
+                redis.set(key, holder, ex=LEASE_SECONDS)
+                renewed = asked
+        without = _now() - renewed
+        if without > _MOST_SECONDS:
             os.kill(os.getpid(), signal.SIGKILL)
-        try:
-            redis.set(key, holder, ex=LEASE_SECONDS)
-            renewed = asked
-        except RedisError:
-            if time.monotonic() - renewed > _INTERRUPT_SECONDS and not interrupted:
-                interrupted = True
-                os.kill(os.getpid(), signal.SIGTERM)
+        elif without > _INTERRUPT_SECONDS and not interrupted:
+            interrupted = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _now() -> float:
+    """Return the seconds since the machine's start, those too in which it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
