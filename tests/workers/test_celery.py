@@ -233,7 +233,9 @@ def sleepers(fleet: Fleet) -> Iterator[Sleepers]:
         yield sleepers
 
 
-@pytest.mark.parametrize("lost", ["the host", "the worker", "the process of the run", "Redis, for half a minute"])
+@pytest.mark.parametrize(
+    "lost", ["the host", "the worker", "the process of the run", "a run that stands still", "Redis, for half a minute"]
+)
 def test_a_run_that_is_lost_is_begun_again(
     sleepers: Sleepers, lost: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -255,12 +257,17 @@ def test_a_run_that_is_lost_is_begun_again(
                 workers[holder].kill()
             case "the process of the run":
                 process.kill()
+            case "a run that stands still":
+                process.suspend()
             case "Redis, for half a minute":
                 with fleet.redis.frozen():
                     wait_until(lambda: not is_alive(process), "the run that nobody can know of has ended")
         second = sleepers.began(but=first)
         took = time.monotonic() - lost_at
         record_property("measured", f"{lost} is lost, and its run is begun again after {took:.0f} s of 60 s")
+        if lost == "a run that stands still":
+            process.resume()
+            wait_until(lambda: not is_alive(process), "it has ended before it did anything more", seconds=5)
         assert not is_alive(process), "two of them ran at once"
         assert sleepers.ended(first).status is DagsterRunStatus.FAILURE
         (sleepers.folder / "end").touch()
