@@ -141,7 +141,9 @@ class Workspace:
         if not config.exists():
             # A run opens the event log in the environment of its location, and another one may lack this package.
             elsewhere = any(entry.executable_path for entry in self.locations.values())
-            config.write_text(_INSTANCE_CONFIG + ("" if elsewhere else _EVENT_LOG_CONFIG))
+            fresh = config.with_name(f".{config.name}-{os.getpid()}")  # another process reads it whole, or not at all
+            fresh.write_text(_INSTANCE_CONFIG + ("" if elsewhere else _EVENT_LOG_CONFIG))
+            fresh.replace(config)
 
 
 def _target(environment: Mapping[str, str]) -> str | None:

@@ -18,6 +18,7 @@ from dagster import DagsterInstance
 
 from headrace.doctor.folders import check_disk
 from headrace.local_dagster.dead_runs import DeadRuns
+from headrace.local_dagster.storage import create_storage
 from headrace.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -217,6 +218,7 @@ def test_a_killed_run_and_the_slot_that_it_holds(clone: Any, monkeypatch: pytest
     workspace.prepare()
     clone.write("location.py", LOCATION)
     monkeypatch.setenv("DAGSTER_HOME", str(workspace.dagster_home))
+    create_storage()  # Dagster's own command does not expect that another process opens a new instance beside it
     command = [sys.executable, "-m", "dagster", "job", "execute", "-f", "location.py", "-j", "sleep"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

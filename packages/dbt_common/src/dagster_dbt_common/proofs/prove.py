@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _END_SECONDS = 30.0
+_ASK_SECONDS = 10.0
 
 
 def prove(
@@ -45,22 +46,25 @@ def prove(
     ends: list[int] = []
     with tempfile.TemporaryDirectory(prefix="headrace-check-") as folder, _answered(ends):
         throwaway = Throwaway.make(Path(folder), project_dir, profile=profile, target=target)
-        builds = subprocess.Popen(  # noqa: S603 - a module of this package
-            [sys.executable, "-m", "dagster_dbt_common.proofs.builds", folder, *((target,) if target else ())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is this process's to answer
-        )
+        errors = Path(folder) / "builds.err"  # of interest where they end by themselves: Python tells each interrupt
+        with errors.open("w") as file:
+            builds = subprocess.Popen(  # noqa: S603 - a module of this package
+                [sys.executable, "-m", "dagster_dbt_common.proofs.builds", folder, *((target,) if target else ())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                start_new_session=True,  # Ctrl-C is this process's to answer
+            )
         try:
-            yield from _told(builds)
+            yield from _told(builds, errors)
         finally:
             ends.append(0)
             _end(builds)
             throwaway.drop()
 
 
-def _told(builds: subprocess.Popen[str]) -> Iterator[Proof]:
+def _told(builds: subprocess.Popen[str], errors: Path) -> Iterator[Proof]:
     for line in builds.stdout or ():
         said = json.loads(line)
         if "refused" in said:
@@ -68,6 +72,7 @@ def _told(builds: subprocess.Popen[str]) -> Iterator[Proof]:
         yield Proof(**said)
     ended = os.waitid(os.P_PID, builds.pid, os.WEXITED | os.WNOWAIT)
     if ended and ended.si_status:
+        sys.stderr.write(errors.read_text(errors="replace"))
         how = "exit code" if ended.si_code == os.CLD_EXITED else "signal"
         raise DbtConfigError(f"the process that builds has ended by {how} {ended.si_status}: begin again")
 
@@ -75,13 +80,18 @@ def _told(builds: subprocess.Popen[str]) -> Iterator[Proof]:
 def _end(builds: subprocess.Popen[str]) -> None:
     """End the process, asked at first, and dbt that it may have called.
 
-    It is waited for at the end alone: until then its number is still its own and its group's.
+    It is asked again, since Python loses an interrupt that comes in a finalizer. It is waited for at the end alone:
+    until then its number is still its own and its group's.
     """
-    os.kill(builds.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _END_SECONDS
+    begun = time.monotonic()
+    asked = 0
     while os.waitid(os.P_PID, builds.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-        if time.monotonic() > deadline:
+        passed = time.monotonic() - begun
+        if passed > _END_SECONDS:
             break
+        if passed >= asked * _ASK_SECONDS:
+            os.kill(builds.pid, signal.SIGTERM)
+            asked += 1
         time.sleep(0.05)
     os.killpg(builds.pid, signal.SIGKILL)
     builds.communicate()

@@ -3,37 +3,57 @@
 As a command, `python -m headrace.storage`, it makes the tables of the instance in `DAGSTER_HOME`, and says nothing.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from dagster import DagsterInstance
+from filelock import FileLock
 
 from headrace.local_dagster.dead_runs import DeadRuns
 
 
-def create_storage() -> None:
-    """Create the databases of the instance in `DAGSTER_HOME`, before several processes would do it at once and fail.
+@contextmanager
+def prepared_instance() -> Iterator[DagsterInstance]:
+    """Open the instance in `DAGSTER_HOME`, its databases made and its runs ended that were killed with their servers.
 
-    Runs that were killed with their servers are ended, and what they held is free.
+    Raises:
+        KeyError: there is no `DAGSTER_HOME`.
     """
-    with DagsterInstance.get() as instance:
-        prepare_storage(instance)
+    with _opened() as instance:
+        DeadRuns(instance).mend()
+        yield instance
 
 
-def prepare_storage(instance: DagsterInstance) -> None:
-    """Create the databases of an instance, and end its runs that were killed with their servers."""
-    create_tables(instance)
-    DeadRuns(instance).mend()
+def create_storage() -> None:
+    """Prepare the instance in `DAGSTER_HOME`, before several processes would do it at once."""
+    with prepared_instance():
+        pass
+
+
+def create_tables_of_home() -> None:
+    """Make the tables of the instance in `DAGSTER_HOME`; what the command does."""
+    with _opened():
+        pass
 
 
 def create_tables(instance: DagsterInstance) -> None:
-    """Ask each storage for something, which makes its tables.
-
-    A schema is stamped by each process that finds it empty; two that do so together leave two versions, or fail.
-    """
+    """Ask each storage for something, which makes its tables."""
     instance.get_runs_count()
     instance.get_asset_keys(limit=1)
     instance.all_instigator_state()
 
 
-def create_tables_of_home() -> None:
-    """Make the tables of the instance in `DAGSTER_HOME`; what the command does."""
-    with DagsterInstance.get() as instance:
+@contextmanager
+def _opened() -> Iterator[DagsterInstance]:
+    """Open the instance, one process at a time until its tables are there.
+
+    A schema is stamped by each process that finds it empty: of two that do so together one fails, or they leave two
+    versions in a SQLite file, which no process opens after that.
+    """
+    lock = FileLock(Path(os.environ["DAGSTER_HOME"]) / "headrace-storage.lock")
+    with lock, DagsterInstance.get() as instance:
         create_tables(instance)
+        lock.release()
+        yield instance

@@ -5,13 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import click
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey
 from rich.console import Console
 from rich.table import Table
 
 from headrace.cli.user_errors import OneLineCommand, UserError
 from headrace.deployed.fork_server import fork_runs, start_loading
-from headrace.local_dagster.storage import prepare_storage
+from headrace.local_dagster.storage import create_storage
 from headrace.locations.describe import describe, loadable
 from headrace.main_job.command import in_this_interpreter
 from headrace.main_job.exports import ExportFiles
@@ -38,8 +38,7 @@ def reconcile(*, heal: bool, form: str) -> None:
     """
     workspace = Workspace.find()
     workspace.enter()
-    with DagsterInstance.get() as instance:
-        prepare_storage(instance)
+    create_storage()
     found = _looked(workspace)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     number = _number(found)

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import click
-from dagster import DagsterInstance
 from filelock import FileLock, Timeout
 from rich.console import Console
 
@@ -16,7 +15,7 @@ from headrace.cli.interrupts import Interrupts
 from headrace.cli.user_errors import UserError
 from headrace.demo.export import write_demo_data
 from headrace.local_dagster.asset_node import nodes_from_json, nodes_to_json
-from headrace.local_dagster.storage import prepare_storage
+from headrace.local_dagster.storage import prepared_instance
 from headrace.main_job.days import days_to_build
 from headrace.main_job.exports import ExportFiles
 from headrace.main_job.planning import PlanOfDays, Wanted, plan_days
@@ -96,8 +95,7 @@ def run_main_job(
         exports = ExportFiles.of(workspace.exports)
     before = signature(exports)
     profile = output.profile
-    with _alone(workspace), Interrupts().answered() as interrupts, DagsterInstance.get() as instance:
-        prepare_storage(instance)
+    with _alone(workspace), Interrupts().answered() as interrupts, prepared_instance() as instance:
         profile.begin("plan")
         planned = None
         if remembered:
