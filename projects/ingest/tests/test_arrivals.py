@@ -234,6 +234,23 @@ def test_a_day_waits_while_one_of_its_files_may_still_be_written(ingest: Ingest,
     assert ingest.look() == []
 
 
+def test_a_source_that_renames_its_files_into_place_need_not_be_waited_for(
+    ingest: Ingest, loaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = loaded / f"orders/{DAYS[1]}.csv"
+    path.write_text(path.read_text().replace("1166", "1167"))
+    assert ingest.look() == []
+    monkeypatch.setenv("HEADRACE_SETTLED_SECONDS", "0")
+    assert ingest.look() == [(["raw/orders"], DAYS[1], DAYS[1])]
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_setting_that_is_none_is_the_reason_of_a_tick(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_SETTLED_SECONDS", "soon")
+    assert ingest.look() == []
+    assert ingest.skip_message == "HEADRACE_SETTLED_SECONDS: 'soon' is not a number of seconds, 0 to 3600"
+
+
 def test_a_file_from_the_future_is_settled_when_it_has_been_the_same_for_a_while(ingest: Ingest, loaded: Path) -> None:
     path = loaded / f"orders/{DAYS[0]}.csv"
     path.write_text(path.read_text().replace("1166", "1167"))
@@ -331,6 +348,7 @@ def first_look(folder: Path, ingest: Ingest, until: date) -> Look:
         now=time.time(),
         last_loads=lambda _table, _days: {},
         being_loaded=dict,
+        settled=10,
     )
 
 

@@ -47,3 +47,12 @@ def test_the_most_partitions_of_a_run_are_a_number_of_two_or_more() -> None:
     for text in ("1", "-3", "2.5", "many"):
         with pytest.raises(settings.SettingError, match=r"^HEADRACE_PARTITIONS_PER_RUN: .* of 2 or more$"):
             settings.partitions_per_run({"HEADRACE_PARTITIONS_PER_RUN": text})
+
+
+def test_an_export_is_settled_after_ten_seconds_or_as_many_as_are_said() -> None:
+    assert settings.settled_seconds({}) == 10
+    assert settings.settled_seconds({"HEADRACE_SETTLED_SECONDS": "0"}) == 0
+    assert settings.settled_seconds({"HEADRACE_SETTLED_SECONDS": "2.5"}) == 2.5
+    for text in ("-1", "soon", "nan", "inf", "86400"):
+        with pytest.raises(settings.SettingError, match=r"^HEADRACE_SETTLED_SECONDS: .* seconds, 0 to 3600$"):
+            settings.settled_seconds({"HEADRACE_SETTLED_SECONDS": text})

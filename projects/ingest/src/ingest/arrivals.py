@@ -13,8 +13,6 @@ from ingest.exports import Export, list_exports
 from ingest.recorded import Load
 from ingest.tables import Table
 
-# A source that writes in place touches its file more often than this.
-SETTLED_SECONDS = 10.0
 # A tick that hashes files is given up by Dagster after a minute.
 HASHING_SECONDS = 20.0
 
@@ -117,12 +115,13 @@ def look(
     now: float,
     last_loads: LastLoads,
     being_loaded: Callable[[], Mapping[Table, str]],
+    settled: float,
 ) -> Look:
     """Compare the export folder with what earlier looks have `seen` and with what was loaded.
 
     A day waits as a whole while one of its exports may still be written or a run loads one of its tables, so that its
-    tables are loaded together. An export waits until it is older than `SETTLED_SECONDS`, or has been seen the same for
-    as long; one that changed between two looks waits again. An export with the content that was loaded is done.
+    tables are loaded together. An export waits until it is older than `settled`, or has been seen the same for as
+    long; one that changed between two looks waits again. An export with the content that was loaded is done.
 
     Args:
         folder: the export folder.
@@ -133,6 +132,8 @@ def look(
         now: seconds since the epoch.
         last_loads: returns the last loads of days of a table; called only for exports that are not done.
         being_loaded: returns the tables that a run loads, each with its id; called only where there is such an export.
+        settled: the seconds after which an export counts as written to its end; a source that writes in place touches
+            its file more often than this.
 
     Raises:
         OSError: a folder cannot be read.
@@ -149,7 +150,7 @@ def look(
         file.partition: "may still be written"
         for files in fresh.values()
         for file in files
-        if not _settled(file, seen, now)
+        if not _is_settled(file, seen, now, settled)
     }
     for table, run_id in being_loaded().items() if any(fresh.values()) else ():
         waiting |= {file.partition: f"waits for run {run_id}" for file in fresh.get(table, ())}
@@ -229,12 +230,12 @@ def _files(folder: Path, table: Table, first: str, last: str) -> Iterator[_File]
             yield _File(Partition(table.name, day), exports, _digest(versions), written)
 
 
-def _settled(file: _File, seen: Seen, now: float) -> bool:
+def _is_settled(file: _File, seen: Seen, now: float, settled: float) -> bool:
     since = seen.since(file.partition, file.version, now)
     if since == now and file.partition in seen.waiting:
         return False  # it has changed since the last look, whatever its time says
     # Where the file server's clock is ahead the age is negative, and how long it has been the same decides.
-    return now - min(since, file.written) >= SETTLED_SECONDS
+    return now - min(since, file.written) >= settled
 
 
 def _tables(arrivals: Sequence[Arrival]) -> Sequence[str]:

@@ -57,6 +57,7 @@ def new_exports_sensor(tables: Sequence[Table], days: dg.DailyPartitionsDefiniti
                 now=time.time(),
                 last_loads=lambda table, wanted: last_loads(context.instance, table, wanted),
                 being_loaded=lambda: tables_being_loaded(context.instance, tables),
+                settled=settings.settled_seconds(),
             )
         except (settings.SettingError, OSError) as error:
             return dg.SkipReason(str(error))

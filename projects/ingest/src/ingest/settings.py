@@ -1,5 +1,6 @@
 """Where the environment says that exports and the lake are, and on which day all partitions start."""
 
+import math
 import os
 from collections.abc import Mapping
 from datetime import date
@@ -7,7 +8,8 @@ from pathlib import Path
 
 DEFAULT_START = date(2024, 1, 1)
 
-
+_SETTLED_SECONDS = 10.0
+_LONGEST_SETTLED_SECONDS = 3600
 _FEWEST_PARTITIONS = 2  # one location has one less than the other
 
 
@@ -62,6 +64,25 @@ def partitions_per_run(environment: Mapping[str, str] = os.environ) -> int | Non
             f"HEADRACE_PARTITIONS_PER_RUN: {text!r} is not a whole number of {_FEWEST_PARTITIONS} or more"
         )
     return int(text)
+
+
+def settled_seconds(environment: Mapping[str, str] = os.environ) -> float:
+    """Return the seconds after which an export counts as written to its end, from `HEADRACE_SETTLED_SECONDS`.
+
+    Raises `SettingError` where they are no number of 0 to 3600.
+    """
+    text = environment.get("HEADRACE_SETTLED_SECONDS")
+    if not text:
+        return _SETTLED_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _LONGEST_SETTLED_SECONDS:
+        raise SettingError(
+            f"HEADRACE_SETTLED_SECONDS: {text!r} is not a number of seconds, 0 to {_LONGEST_SETTLED_SECONDS}"
+        )
+    return seconds
 
 
 def is_read_by_postgres(environment: Mapping[str, str] = os.environ) -> bool:
