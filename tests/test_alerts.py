@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.slow("waits for retries and ticks of Dagster's daemon"),
     pytest.mark.timeout(900),
-    pytest.mark.some_of("what runs for minutes by itself", 1),
+    pytest.mark.some_of("lives of minutes", 1),
 ]
 
 BIN = Path(sys.executable).parent

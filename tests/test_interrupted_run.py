@@ -89,7 +89,7 @@ def interrupt(process: subprocess.Popen[str], shop: Shop, number: signal.Signals
         assert AssetKey("store_months") not in instance.get_asset_keys()
 
 
-@pytest.mark.some_of("ends of a main job", 2)
+@pytest.mark.some_of("ends of a main job", 1)
 def test_after_ctrl_c_the_next_run_completes(interrupted: tuple[Shop, subprocess.Popen[str]]) -> None:
     shop, process = interrupted
     interrupt(process, shop, signal.SIGINT)
@@ -100,7 +100,7 @@ def test_after_ctrl_c_the_next_run_completes(interrupted: tuple[Shop, subprocess
     assert shop.query("select sum(orders)::bigint from store_hours") == shop.query("select count(*) from orders")
 
 
-@pytest.mark.some_of("ends of a main job", 2)
+@pytest.mark.some_of("ends of a main job", 1)
 def test_a_terminated_run_leaves_no_process(interrupted: tuple[Shop, subprocess.Popen[str]]) -> None:
     shop, process = interrupted
     interrupt(process, shop, signal.SIGTERM)
@@ -122,7 +122,7 @@ def test_nothing_outlives_a_killed_command_but_the_run_in_flight_which_ends(
     assert shop.left() == []
 
 
-@pytest.mark.some_of("ends of a main job", 2)
+@pytest.mark.some_of("ends of a main job", 1)
 def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
     interrupted: tuple[Shop, subprocess.Popen[str]],
 ) -> None:
@@ -152,7 +152,7 @@ def test_a_second_run_at_once_is_refused_and_a_killed_worker_is_seen(
     assert all(asset["partitions"] == asset["planned"] for asset in shop.run("--all").values())
 
 
-@pytest.mark.some_of("ends of a main job", 2)
+@pytest.mark.some_of("ends of a main job", 1)
 def test_no_second_backfill_follows_one_that_was_canceled(tmp_path: Path, open_shop: OpenShop) -> None:
     shop = two_days(tmp_path, open_shop)
     break_a_day(shop)
@@ -174,7 +174,7 @@ def test_no_second_backfill_follows_one_that_was_canceled(tmp_path: Path, open_s
     assert shop.left() == []
 
 
-@pytest.mark.some_of("ends of a main job", 2)
+@pytest.mark.some_of("ends of a main job", 1)
 def test_an_interrupt_between_two_backfills_begins_no_second_one(tmp_path: Path, open_shop: OpenShop) -> None:
     shop = two_days(tmp_path, open_shop)
     break_a_day(shop)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The main job loads a year (HEADRACE_THOROUGH), or two days more than a month, of what the generator makes.
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.some_of("proofs at the row of the demo", 2),
+    pytest.mark.some_of("proofs at the row of the demo", 1),
     pytest.mark.timeout(1200),
 ]
 

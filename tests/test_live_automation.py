@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.slow("waits for ticks of Dagster's daemon: a day takes half a minute to arrive"),
     pytest.mark.timeout(900),
-    pytest.mark.some_of("what runs for minutes by itself", 1),
+    pytest.mark.some_of("lives of minutes", 1),
 ]
 
 # The new day is the last that the month lacks: a month waits for all of its days.

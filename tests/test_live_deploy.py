@@ -232,7 +232,7 @@ class Poller(threading.Thread):
         self.join()
 
 
-A_LIFE = pytest.mark.some_of("lives of an installation and of a new location", 1)
+A_LIFE = pytest.mark.some_of("lives of minutes", 1)
 
 
 @A_LIFE

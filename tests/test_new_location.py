@@ -91,7 +91,7 @@ def test_outside_of_a_workspace_and_of_git_it_says_so(tmp_path: Path, unchanged:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.some_of("lives of an installation and of a new location", 1)
+@pytest.mark.some_of("lives of minutes", 1)
 def test_a_change_of_the_template_reaches_a_location_that_exists(tmp_path: Path) -> None:
     clone = cloned(tmp_path / "workspace")
     # The longest names, one before and one behind the modules that are imported beside it.
@@ -127,7 +127,7 @@ def test_a_change_of_the_template_reaches_a_location_that_exists(tmp_path: Path)
 @pytest.mark.slow("an environment, a main job, a member's tests, a release and a deploy of a new location")
 # Four minutes of one core, and as much again on a busy machine: an environment, a main job, a member's tests, a deploy.
 @pytest.mark.timeout(900)
-@pytest.mark.some_of("lives of an installation and of a new location", 1)
+@pytest.mark.some_of("lives of minutes", 1)
 def test_a_second_team_moves_in_with_a_dbt_project_and_nothing_edited_by_hand() -> None:
     root = Path(tempfile.mkdtemp(prefix="hr-")) / "workspace"
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow("evaluates the conditions of all assets at each tick"),
-    pytest.mark.some_of("histories of conditions", 3),
+    pytest.mark.some_of("histories of conditions", 2),
 ]
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.slow("builds a shop in a Postgres and in a file"),
     pytest.mark.timeout(600),
-    pytest.mark.some_of("Postgres as a target", 2),
+    pytest.mark.some_of("Postgres as a target", 1),
 ]
 
 ROOT = Path(__file__).parents[2]

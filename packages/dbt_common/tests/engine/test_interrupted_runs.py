@@ -82,7 +82,7 @@ def running(minimal: Minimal, request: pytest.FixtureRequest) -> Iterator[subpro
         process.communicate()
 
 
-@pytest.mark.some_of("ends of a run", 2)
+@pytest.mark.some_of("ends of a run", 1)
 @pytest.mark.parametrize(
     ("running", "number", "within"),
     [

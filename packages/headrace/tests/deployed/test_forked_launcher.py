@@ -267,7 +267,7 @@ def test_a_fork_takes_the_definitions_that_were_loaded(tmp_path: Path, monkeypat
         assert (served.defined(parent), served.defined(pid)) == (True, False)
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_a_step_that_is_a_process_of_its_own_loads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path, monkeypatch, *LOADED) as served:
         with served.launching("several", **served.forking):
@@ -277,7 +277,7 @@ def test_a_step_that_is_a_process_of_its_own_loads_them(tmp_path: Path, monkeypa
         assert (served.defined(pid), served.defined(parent)) == (True, False)
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_definitions_made_from_a_state_are_made_again_by_who_is_told_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +289,7 @@ def test_definitions_made_from_a_state_are_made_again_by_who_is_told_of_it(
         assert (served.defined(parent), served.defined(pid)) == (True, True)
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_a_fork_is_terminated_as_any_run(served: Served) -> None:
     (served.home / "slow").touch()
     with served.launching(**served.forking), DagsterInstance.get() as instance:
@@ -299,7 +299,7 @@ def test_a_fork_is_terminated_as_any_run(served: Served) -> None:
     assert only_status() is DagsterRunStatus.CANCELED
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_nothing_outlives_a_fork_that_is_killed(served: Served) -> None:
     (served.home / "slow").touch()
     (served.home / "program").touch()
@@ -313,7 +313,7 @@ def test_nothing_outlives_a_fork_that_is_killed(served: Served) -> None:
     assert only_status() is DagsterRunStatus.FAILURE
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_nothing_outlives_a_fork_that_ends(served: Served) -> None:
     (served.home / "program").touch()
     with served.launching(**served.forking):
@@ -322,7 +322,7 @@ def test_nothing_outlives_a_fork_that_ends(served: Served) -> None:
     assert only_status() is DagsterRunStatus.SUCCESS
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_nothing_outlives_a_fork_that_is_killed_while_it_starts_to_copy_its_output(
     served: Served, killing_tail: KillingTail
 ) -> None:
@@ -333,7 +333,7 @@ def test_nothing_outlives_a_fork_that_is_killed_while_it_starts_to_copy_its_outp
     assert only_status() is DagsterRunStatus.FAILURE
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_a_fork_that_is_killed_before_its_first_word_is_found(served: Served) -> None:
     """It cannot open its log, and dies before it can write anything to the history."""
     (served.home / "runs.log").mkdir()
@@ -354,7 +354,7 @@ def test_a_fork_of_a_process_that_has_imported_duckdb_can_query(tmp_path: Path) 
     subprocess.run([sys.executable, tmp_path / "forks.py"], check=True, timeout=100)
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_elsewhere_the_server_of_the_location_starts_the_run(served: Served) -> None:
     with served.launching():
         pid, parent, _ = served.run()
@@ -363,7 +363,7 @@ def test_elsewhere_the_server_of_the_location_starts_the_run(served: Served) -> 
     assert only_machine() == this_machine()
 
 
-@pytest.mark.some_of("what happens to a fork", 3)
+@pytest.mark.some_of("what happens to a fork", 2)
 def test_a_location_that_does_not_load_any_more_fails_its_run(served: Served) -> None:
     (served.home / "shop.py").write_text("raise ValueError('no such thing')\n")
     with served.launching(**served.forking):

@@ -220,7 +220,7 @@ def test_a_run_whose_launcher_does_not_take_it_never_was(tmp_path: Path, monkeyp
         assert not (tmp_path / "told").exists()
 
 
-@pytest.mark.some_of("ends of a server that forks its runs", 2)
+@pytest.mark.some_of("ends of a server that forks its runs", 1)
 @pytest.mark.parametrize(
     ("starts", "why"),
     [
@@ -262,7 +262,7 @@ def test_it_ends_when_its_runs_have_ended(tmp_path: Path, monkeypatch: pytest.Mo
         assert server.process.wait(60) == 0
 
 
-@pytest.mark.some_of("ends of a server that forks its runs", 2)
+@pytest.mark.some_of("ends of a server that forks its runs", 1)
 def test_a_run_goes_on_when_it_is_killed_and_dagsters_server_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,21 +279,21 @@ def test_a_run_goes_on_when_it_is_killed_and_dagsters_server_does_not(
                 wait_until(lambda: server.status() is DagsterRunStatus.SUCCESS)
 
 
-@pytest.mark.some_of("ends of a server that forks its runs", 2)
+@pytest.mark.some_of("ends of a server that forks its runs", 1)
 def test_it_ends_with_dagsters_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path, monkeypatch) as server:
         os.kill(server.dagsters(), signal.SIGKILL)
         assert server.process.wait(60) != 0
 
 
-@pytest.mark.some_of("ends of a server that forks its runs", 2)
+@pytest.mark.some_of("ends of a server that forks its runs", 1)
 def test_what_does_not_load_is_said_by_dagsters_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with started(tmp_path, monkeypatch, "raise ValueError('no such thing')\n") as server:
         assert server.process.wait(60) != 0
     assert "no such thing" in (tmp_path / "server.log").read_text()
 
 
-@pytest.mark.some_of("ends of a server that forks its runs", 2)
+@pytest.mark.some_of("ends of a server that forks its runs", 1)
 def test_a_release_of_another_dagster_is_served_by_dagsters_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +306,7 @@ def test_a_release_of_another_dagster_is_served_by_dagsters_server(
         assert (parent, (tmp_path / f"defined {pid}").exists()) == (server.process.pid, True)
 
 
-@pytest.mark.some_of("ends of a server that forks its runs", 2)
+@pytest.mark.some_of("ends of a server that forks its runs", 1)
 def test_a_platform_of_before_launches_into_dagsters_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path, monkeypatch) as server:
         before = INSTANCE.replace("headrace.forked_runs, class: Forked", "headrace.deployed.launcher, class: Local")

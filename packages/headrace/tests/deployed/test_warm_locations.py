@@ -304,7 +304,7 @@ def test_what_is_edited_is_loaded_again(dev: Dev) -> None:
     assert dev.run().variable == "two"
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_a_step_that_is_a_process_of_its_own_loads_the_definitions(dev: Dev) -> None:
     dev.run()
     warm = dev.wait_until_warm()
@@ -314,7 +314,7 @@ def test_a_step_that_is_a_process_of_its_own_loads_the_definitions(dev: Dev) -> 
     assert (dev.has("defined", told.pid), dev.has("defined", told.parent)) == (True, False)
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_definitions_made_from_a_state_are_made_again(dev: Dev) -> None:
     """What a fork shares would be another state than that which its server knows."""
     dev.run()
@@ -352,7 +352,7 @@ def test_a_fork_is_terminated_as_any_run(dev: Dev) -> None:
     wait_until(lambda: not psutil.pid_exists(told.pid))
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_a_location_that_is_killed_takes_no_run_with_it(dev: Dev) -> None:
     dev.run()
     warm = dev.wait_until_warm()
@@ -368,7 +368,7 @@ def test_a_location_that_is_killed_takes_no_run_with_it(dev: Dev) -> None:
     (dev.state / "go").unlink()
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_a_location_that_hangs_keeps_no_run_waiting(dev: Dev) -> None:
     dev.run()
     warm = dev.wait_until_warm()
@@ -377,7 +377,7 @@ def test_a_location_that_hangs_keeps_no_run_waiting(dev: Dev) -> None:
     wait_until(lambda: not psutil.pid_exists(warm))
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_a_daemon_that_is_killed_takes_no_run_with_it(tmp_path: Path) -> None:
     with developing(tmp_path) as dev:
         dev.run()
@@ -392,7 +392,7 @@ def test_a_daemon_that_is_killed_takes_no_run_with_it(tmp_path: Path) -> None:
         wait_until(lambda: dev.status(run_id) is DagsterRunStatus.SUCCESS)
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_ctrl_c_at_a_terminal_ends_the_runs(tmp_path: Path) -> None:
     """As it ends those that code servers start."""
     with developing(tmp_path, terminal=True) as dev:
@@ -419,7 +419,7 @@ def test_nothing_listens_at_the_socket_of_a_server_that_is_gone(tmp_path: Path) 
     assert CodeServer.at(str(path)) is None
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_a_run_that_is_killed_has_failed(dev: Dev) -> None:
     """Its code server does not know it, and `dagster dev` monitors no runs: its pool would be taken for ever."""
     dev.run()
@@ -432,7 +432,7 @@ def test_a_run_that_is_killed_has_failed(dev: Dev) -> None:
     assert any("was ended by signal 9 before the run had ended" in (text or "") for text in said)
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_a_location_of_which_no_run_is_launched_for_long_is_forgotten(tmp_path: Path) -> None:
     with developing(tmp_path, config="{keep_loaded_seconds: 2}") as dev:
         dev.run()
@@ -443,7 +443,7 @@ def test_a_location_of_which_no_run_is_launched_for_long_is_forgotten(tmp_path: 
         wait_until(lambda: dev.times_loaded() == 2)
 
 
-@pytest.mark.some_of("what happens to a location that is kept loaded", 2)
+@pytest.mark.some_of("what happens to a location that is kept loaded", 1)
 def test_where_no_more_locations_may_be_loaded_dagster_launches_the_run(tmp_path: Path) -> None:
     with developing(tmp_path, config="{most_loaded_locations: 0}") as dev:
         for _ in range(2):
