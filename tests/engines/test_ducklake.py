@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+from ci_beside import Beside
 from lakes import attached, contents, create_database
 
 if TYPE_CHECKING:
@@ -324,3 +325,22 @@ def _build(host: Mapping[str, str], seed: int) -> Sequence[subprocess.CompletedP
         folder = ROOT / "projects/analytics"
         done.append(subprocess.run(command, check=False, cwd=folder, env=host, capture_output=True, text=True))
     return done
+
+
+@pytest.mark.some_of("main jobs elsewhere", 1)
+def test_dbt_ci_builds_and_compares_beside_it(built: Lake, tmp_path: Path) -> None:
+    def schemas() -> Sequence[str]:
+        with built.connected() as connection:
+            found = connection.execute(
+                "select schema_name from duckdb_schemas() where database_name = 'lake' order by 1"
+            )
+            return [name for (name,) in found.fetchall()]
+
+    def tables() -> object:
+        with built.connected() as connection:
+            return contents(connection, "lake")
+
+    beside = Beside.of(built.shop, tmp_path, schemas, tables)
+    beside.assert_is_compared()
+    beside.assert_a_signal_leaves_nothing()
+    beside.assert_production_s_tables_are_not_taken()

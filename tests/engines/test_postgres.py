@@ -18,6 +18,7 @@ import duckdb
 import psycopg2
 import psycopg2.extensions
 import pytest
+from ci_beside import Beside
 from marts import assert_target_is_proved
 
 from ingest.postgres import OtherColumnsError, prepare
@@ -295,3 +296,17 @@ def host(shop: Shop, home: Path) -> Mapping[str, str]:
     )
     names = ("HEADRACE_LAKE", "HEADRACE_WAREHOUSE")
     return {**shop.environment, **{name: said[name] for name in names}, "DAGSTER_HOME": str(home)}
+
+
+def test_dbt_ci_builds_and_compares_beside_it(built: Shop, tmp_path: Path) -> None:
+    def schemas() -> Sequence[str]:
+        return [name for (name,) in query(built, "select nspname from pg_namespace where nspname !~ '^pg_' order by 1")]
+
+    beside = Beside.of(built, tmp_path, schemas, lambda: contents(built))
+    beside.assert_is_compared()
+    beside.assert_a_signal_leaves_nothing()
+    beside.assert_production_s_tables_are_not_taken()
+    wrong = beside.clone.try_(*beside.command(), **{**beside.variables, "PGPORT": "1"})
+    assert wrong.returncode == 2
+    assert "target postgres: " in wrong.stderr.splitlines()[-1]
+    assert PASSWORD not in wrong.stderr

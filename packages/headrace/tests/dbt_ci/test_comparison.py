@@ -12,18 +12,26 @@ import yaml
 from headrace.cli.user_errors import UserError
 from headrace.dbt_ci.comparison import Side, compared_columns, compared_rows, sampling
 from headrace.dbt_ci.keys import key_of
-from headrace.dbt_ci.profile import ci_profile, production_file
+from headrace.dbt_ci.profile import Target, production_file
 from headrace.dbt_ci.report import Columns, Example, Model, Report, Rows
 from headrace.dbt_ci.tables import as_markdown
-from headrace.dbt_ci.warehouse import Warehouse
+from headrace.dbt_ci.warehouse import BesideFile, BesideSchemas, Warehouse
 from headrace.dbt_ci.windows import Partitions, Window, window_of
+
+WHERE = {
+    ("lake", "headrace_ci_1"): True,
+    ("lake", "headrace_ci_1_finance"): True,
+    ("lake", "headrace_ci_12"): False,
+    ("lake", "finance"): False,
+    ("other", "headrace_ci_1"): False,
+}
 
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
     with duckdb.connect() as connection:
         connection.execute("attach ':memory:' as production")
-        yield Warehouse(connection, tmp_path / "ci.duckdb")
+        yield BesideFile(connection, tmp_path / "ci.duckdb")
 
 
 def compared(warehouse: Warehouse, before: str, after: str, key: list[str], one_in: int = 1) -> Rows:
@@ -175,9 +183,11 @@ def test_a_comment_fits_and_holds_no_markup_of_a_value() -> None:
 def test_a_profile_writes_one_file_and_reads_the_others(tmp_path: Path) -> None:
     (tmp_path / "dbt_project.yml").write_text("profile: shop")
     output = {"type": "duckdb", "path": "{{ env_var('W') }}", "attach": [{"path": "other.duckdb"}], "threads": 3}
-    outputs = {"dev": output, "prod": {"type": "postgres"}}
+    outputs = {"dev": output, "prod": {"type": "snowflake"}}
     (tmp_path / "profiles.yml").write_text(yaml.safe_dump({"shop": {"target": "dev", "outputs": outputs}}))
-    made = yaml.safe_load(ci_profile(tmp_path, None, Path("/ci.duckdb"), Path("/p.duckdb"), "p", environment={}))
+    target = Target.of(tmp_path, None, environment={})
+    assert target.kind == "file"
+    made = yaml.safe_load(target.in_a_file(Path("/ci.duckdb"), Path("/p.duckdb"), "p"))
     assert made["shop"]["outputs"]["dev"] == {
         **output,
         "path": "/ci.duckdb",
@@ -189,10 +199,41 @@ def test_a_profile_writes_one_file_and_reads_the_others(tmp_path: Path) -> None:
     assert production_file(tmp_path, None, environment={"W": "/srv/w.duckdb"}) == Path("/srv/w.duckdb")
     assert production_file(tmp_path, None, environment={}) is None
     assert production_file(tmp_path, "prod", environment={"W": "/srv/w.duckdb"}) is None
-    with pytest.raises(UserError, match="is of type postgres"):
-        ci_profile(tmp_path, "prod", Path("/ci.duckdb"), Path("/p.duckdb"), "p", environment={})
+    with pytest.raises(UserError, match="is of type snowflake"):
+        _ = Target.of(tmp_path, "prod", environment={}).kind
     with pytest.raises(UserError, match="no target none"):
-        ci_profile(tmp_path, "none", Path("/ci.duckdb"), Path("/p.duckdb"), "p", environment={})
+        Target.of(tmp_path, "none", environment={})
+
+
+def test_a_profile_writes_a_schema_of_its_own(tmp_path: Path) -> None:
+    lake = {"path": "ducklake:postgres:dbname=lake", "alias": "lake", "is_ducklake": True}
+    outputs = {
+        "lake": {"type": "duckdb", "database": "lake", "schema": "main", "attach": [lake, {"path": "other.duckdb"}]},
+        "served": {"type": "postgres", "schema": "main", "port": "{{ env_var('P', '5432') | as_number }}"},
+        "attached": {"type": "duckdb", "database": "other", "attach": [{"path": "other.duckdb", "alias": "other"}]},
+    }
+    (tmp_path / "dbt_project.yml").write_text("profile: shop")
+    (tmp_path / "profiles.yml").write_text(yaml.safe_dump({"shop": {"outputs": outputs}}))
+    kinds = {}
+    for name in ("lake", "served"):
+        target = Target.of(tmp_path, name, environment={})
+        made = yaml.safe_load(target.in_a_schema("ci"))["shop"]["outputs"][name]
+        attached = {"attach": [lake, {"path": "other.duckdb", "read_only": True}]} if name == "lake" else {}
+        assert made == {**outputs[name], "schema": "ci", **attached}
+        kinds[name] = target.kind
+    assert kinds == {"lake": "ducklake", "served": "postgres"}
+    assert Target.of(tmp_path, "served", environment={}).rendered("port") == "5432"
+    with pytest.raises(UserError, match="writes the attached database other"):
+        _ = Target.of(tmp_path, "attached", environment={}).kind
+
+
+def test_a_relation_of_production_is_none_that_ci_builds() -> None:
+    with duckdb.connect() as connection:
+        beside = BesideSchemas(connection, "lake", "headrace_ci_1")
+        held = {
+            (database, schema): beside.holds({"database": database, "schema": schema}) for database, schema in WHERE
+        }
+    assert held == WHERE
 
 
 @pytest.mark.parametrize(
@@ -212,11 +253,10 @@ def test_a_default_target_may_be_chosen_by_the_environment(
     (tmp_path / "dbt_project.yml").write_text("profile: shop")
     outputs = {"dev": {"type": "duckdb"}, "lake": {"type": "duckdb"}}
     (tmp_path / "profiles.yml").write_text(yaml.safe_dump({"shop": {"target": target, "outputs": outputs}}))
-    arguments = (tmp_path, None, Path("/ci.duckdb"), Path("/p.duckdb"), "p")
     if chosen in outputs:
-        assert [*yaml.safe_load(ci_profile(*arguments, environment=variables))["shop"]["outputs"]] == [chosen]
+        assert Target.of(tmp_path, None, environment=variables).name == chosen
         return
     with pytest.raises(UserError) as refused:
-        ci_profile(*arguments, environment=variables)
+        Target.of(tmp_path, None, environment=variables)
     assert chosen in refused.value.message
     assert "\n" not in refused.value.message

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from headrace.cli.user_errors import UserError
-from headrace.dbt_ci.warehouse import SCRATCH, Warehouse, relation_of
+from headrace.dbt_ci.warehouse import Warehouse, relation_of
 from headrace.dbt_ci.windows import Window
 from headrace.tools.dbt import Dbt
 
@@ -67,13 +67,19 @@ class Choice:
             if name in nodes and nodes[name]["resource_type"] in kinds
         ]
 
-    def refuse_files(self) -> None:
-        """Refuse what would be written outside of the database.
+    def refuse_outside(self, warehouse: Warehouse) -> None:
+        """Refuse what would not be written where CI builds.
 
         Raises:
-            UserError: a model is materialized as a file.
+            UserError: a model is materialized as a file, or as a relation elsewhere.
         """
         for node in self.built:
+            if not warehouse.holds(node):
+                raise UserError(
+                    f"{node['original_file_path']}: it would be built as {relation_of(node)}, which may be "
+                    "production's: let its config say no database, and the project's generate_schema_name begin with "
+                    f"the target's schema, or leave it out with --exclude {node['name']}"
+                )
             if node["config"].get("materialized") == "external":
                 raise UserError(
                     f"{node['original_file_path']}: materialized='external' writes a file that may be production's: "
@@ -109,7 +115,7 @@ def prepare(choice: Choice, warehouse: Warehouse) -> None:
                 warehouse.copy(relation_of(before), node)
         for name, source in sorted(choice.manifest["sources"].items()):
             before = choice.state["sources"].get(name)
-            is_table = source["relation_name"] == relation_of(source) and source["database"] == SCRATCH
+            is_table = source["relation_name"] == relation_of(source) and warehouse.holds(source)
             if before and is_table and warehouse.columns(relation_of(before)):
                 warehouse.look_through(relation_of(before), source)
 

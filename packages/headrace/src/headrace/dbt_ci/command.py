@@ -2,9 +2,10 @@
 
 import os
 import sys
-from contextlib import ExitStack
-from dataclasses import replace
-from datetime import date, datetime
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,13 +20,14 @@ from headrace.cli.interrupts import ending_on_signals
 from headrace.cli.user_errors import OneLineCommand, OneLineGroup, UserError
 from headrace.dbt_ci.build import BUILT, Builder, Choice, prepare
 from headrace.dbt_ci.models import Comparer
-from headrace.dbt_ci.profile import PROFILES, ci_profile, production_file
+from headrace.dbt_ci.profile import PROFILES, Target, production_file
 from headrace.dbt_ci.report import Report, as_json
 from headrace.dbt_ci.tables import as_lines, as_markdown, as_table
-from headrace.dbt_ci.warehouse import SCRATCH, open_warehouse
+from headrace.dbt_ci.warehouse import SCRATCH, Warehouse, open_ducklake, open_postgres, open_warehouse
 from headrace.dbt_ci.windows import window_of
 from headrace.tools.dbt import Dbt, read_manifest
 from headrace.tools.duckdb_extensions import OF_S3, install_extensions
+from headrace.tools.ducklake import DuckLake
 from headrace.tools.git import WORKING_TREE, Repository
 from headrace.workspace import Workspace
 
@@ -99,29 +101,26 @@ def ci(
 ) -> None:
     """Build what a change affects beside production, run its tests, and print what differs.
 
-    Builds into a DuckDB file of its own, which is removed at the end, also after a failure, SIGINT or SIGTERM. The rest
-    is read from production, which is never written. Exit code 0: built and tested; 1: something failed; 2: wrong call.
+    Builds into a DuckDB file of its own, or into schemas of its own beside a production in a DuckLake or a Postgres,
+    which are removed at the end, also after a failure, SIGINT or SIGTERM. The rest is read from production, whose
+    tables are never written. Exit code 0: built and tested; 1: something failed; 2: wrong call.
     """
     workspace = Workspace.find()
-    database = _database(state)
+    adapter, database = _adapter_and_database(state)
     with ending_on_signals(), ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="headrace-dbt-ci-"))).resolve()
-        scratch = folder / f"{SCRATCH}.duckdb"
         found, difference, revisions, dbt_ = _project(workspace, state, base, project)
         where = workspace.root / found.folder
         if state.resolve() == (where / "target").resolve():
             raise UserError(
                 f"--state {state}: dbt writes this project's own manifest there: copy production's elsewhere"
             )
-        there = production_file(where, target, environment={**os.environ, **workspace.environment()})
-        production = (warehouse or there or workspace.warehouse).absolute()
-        environment = {**workspace.environment(), "HEADRACE_WAREHOUSE": str(scratch)}
-        profile = ci_profile(where, target, scratch, production, database, environment={**os.environ, **environment})
-        (folder / PROFILES).write_text(profile, encoding="utf-8")
         if workspace.lake.startswith("s3://"):
             install_extensions(workspace.duckdb_extensions, OF_S3)
-        dbt_ = replace(dbt_, options=["--profiles-dir", str(folder)], environment=environment)
-        opened = stack.enter_context(open_warehouse(production, database, scratch, wait=wait, say=_say))
+        beside = _Beside(workspace, where, target, folder, adapter, database)
+        options = ["--profiles-dir", str(folder)]
+        dbt_ = replace(dbt_, options=options, environment=beside.environment)
+        opened = stack.enter_context(beside.opened(warehouse, wait))
         _say(f"comparing {found.folder} with the manifest of {state}")
         affected = nodes_of(found, difference, revisions, workspace.root, dbt_)
         chosen = affected.nodes
@@ -130,7 +129,7 @@ def ci(
             options += [word for each in exclude for word in ("--exclude", *each.split())]
             chosen = chosen & dbt_.listed(where, folder / "listed", options, root=workspace.root)
         choice = Choice(affected.manifest, read_manifest(state), affected.changed, chosen)
-        choice.refuse_files()
+        choice.refuse_outside(opened)
         before = [node for each in choice.built if (node := choice.in_production(each))]
         window = window_of(
             choice.built,
@@ -158,6 +157,70 @@ def ci(
     _print(report, output)
     if not report.passed or (fail_on_diff and any(model.is_surprising for model in report.models)):
         raise click.exceptions.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """What CI builds in, beside production.
+
+    Args:
+        workspace: the workspace.
+        project: the folder of `dbt_project.yml`.
+        name: the target's name, where one is given.
+        folder: one that is removed at the end.
+        adapter: that of production's manifest.
+        database: production's, by its manifest.
+    """
+
+    workspace: Workspace
+    project: Path
+    name: str | None
+    folder: Path
+    adapter: str
+    database: str
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Return the variables that dbt gets."""
+        return {**self.workspace.environment(), "HEADRACE_WAREHOUSE": str(self._scratch)}
+
+    @property
+    def _scratch(self) -> Path:
+        return self.folder / f"{SCRATCH}.duckdb"
+
+    def opened(self, file: Path | None, wait: int) -> AbstractContextManager[Warehouse]:
+        """Return production and what CI builds beside it, for which dbt's profile is written.
+
+        Args:
+            file: production's, where it is given.
+            wait: how many seconds to wait for its writer.
+
+        Raises:
+            UserError: the target is none that CI can build beside, or is not what production was built with.
+        """
+        target = Target.of(self.project, self.name, environment={**os.environ, **self.environment})
+        if (target.output.get("type")) != self.adapter:
+            raise UserError(
+                f"the manifest of production is for {self.adapter}, and target {target.name} of {target.file} for "
+                f"{target.output.get('type')}: choose production's with --target, or with HEADRACE_TARGET"
+            )
+        if target.kind == "file":
+            there = production_file(self.project, self.name, environment={**os.environ, **self.workspace.environment()})
+            production = (file or there or self.workspace.warehouse).absolute()
+            self._write(target.in_a_file(self._scratch, production, self.database))
+            return open_warehouse(production, self.database, self._scratch, wait=wait, say=_say)
+        if file:
+            raise UserError(
+                f"--warehouse {file}: target {target.name} of {target.file} is no DuckDB file: leave it out"
+            )
+        schema = f"{SCRATCH}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{os.getpid()}"
+        self._write(target.in_a_schema(schema))
+        if target.kind == "postgres":
+            return open_postgres(target, self.workspace.duckdb_extensions, self.database, schema)
+        return open_ducklake(DuckLake.of(self.workspace), schema)
+
+    def _write(self, profile: str) -> None:
+        (self.folder / PROFILES).write_text(profile, encoding="utf-8")
 
 
 def _project(
@@ -208,22 +271,17 @@ def _left(repository: Repository) -> str:
         return repository.commit("HEAD")
 
 
-def _database(state: Path) -> str:
-    """Return the name of production's database by its manifest.
+def _adapter_and_database(state: Path) -> tuple[str, str]:
+    """Return the adapter and the name of production's database by its manifest.
 
     Raises:
-        UserError: there is no manifest, or it is not of one DuckDB file.
+        UserError: there is no manifest, or it is not of one database.
     """
     if not (state / "manifest.json").is_file():
         raise UserError(
             f"--state {state}: there is no manifest.json: copy the one with which production was last built"
         )
     manifest = read_manifest(state)
-    adapter = manifest["metadata"].get("adapter_type")
-    if adapter != "duckdb":
-        raise UserError(
-            f"--state {state}: the manifest is for {adapter}, and `headrace dbt ci` compares DuckDB files only"
-        )
     nodes = (node for node in manifest["nodes"].values() if node["resource_type"] in BUILT)
     names = sorted({node["database"] for node in nodes if not node["config"].get("database")} - {None})
     if len(names) != 1:
@@ -234,7 +292,7 @@ def _database(state: Path) -> str:
         raise UserError(
             f"--state {state}: its models are in {SCRATCH}, which CI builds: give the manifest of production"
         )
-    return str(names[0])
+    return str(manifest["metadata"].get("adapter_type")), str(names[0])
 
 
 def _models(choice: Choice) -> int:

@@ -1,9 +1,10 @@
-"""The dbt profile of a CI build: the project's own, with a file of its own to write and everything else read-only."""
+"""The dbt profile of a CI build: the project's own, with a file or a schema of its own to write."""
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jinja2 import StrictUndefined, TemplateError
@@ -14,45 +15,113 @@ from headrace.cli.user_errors import UserError
 PROFILES = "profiles.yml"
 
 
-def ci_profile(
-    project: Path, target: str | None, scratch: Path, production: Path, database: str, *, environment: Mapping[str, str]
-) -> str:
-    """Return the text of a `profiles.yml` whose one target writes `scratch`.
-
-    Its text is the project's, so that settings, secrets and extensions stay, and Jinja in it is dbt's to render. All
-    that it attaches is read-only: what a model's config names as its `database` cannot be written.
+@dataclass(frozen=True)
+class Target:
+    """A target of a project's profile.
 
     Args:
-        project: the folder of `dbt_project.yml`.
-        target: the profile's target; its default where None.
-        scratch: the DuckDB file that is written.
-        production: the DuckDB file that is read.
-        database: the name under which production is read.
-        environment: the variables that dbt gets, by which the profile may choose its default target.
-
-    Raises:
-        UserError: there is no such profile or target, or its database is not a DuckDB file.
+        file: the file of the profile.
+        profile: the profile's name.
+        name: its own name.
+        output: what the file says of it.
+        environment: the variables by which dbt renders that.
     """
-    file, name, profile = _profile(project)
-    chosen = target or _rendered(str(profile.get("target", "default")), file, environment)
-    output = (profile.get("outputs") or {}).get(chosen)
-    if output is None:
-        raise UserError(f"{file}: profile {name} has no target {chosen}: choose one with --target")
-    if output.get("type") != "duckdb":
+
+    file: Path
+    profile: str
+    name: str
+    output: Mapping[str, Any]
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of(cls, project: Path, target: str | None, *, environment: Mapping[str, str]) -> "Target":
+        """Return a target.
+
+        Args:
+            project: the folder of `dbt_project.yml`.
+            target: its name; the profile's default where None.
+            environment: the variables that dbt gets, by which the profile may choose its default target.
+
+        Raises:
+            UserError: there is no such profile or target.
+        """
+        file, profile, content = _profile(project)
+        name = target or _rendered(str(content.get("target", "default")), file, environment)
+        output = (content.get("outputs") or {}).get(name)
+        if output is None:
+            raise UserError(f"{file}: profile {profile} has no target {name}: choose one with --target")
+        return cls(file, profile, name, output, environment)
+
+    @property
+    def kind(self) -> Literal["file", "ducklake", "postgres"]:
+        """Return what its warehouse is.
+
+        Raises:
+            UserError: it is none of those beside which CI builds.
+        """
+        if self.output.get("type") == "postgres":
+            return "postgres"
+        if self.output.get("type") != "duckdb":
+            raise UserError(
+                f"{self.file}: target {self.name} of {self.profile} is of type {self.output.get('type')}, and "
+                "`headrace dbt ci` builds in a DuckDB file, a DuckLake or a Postgres: choose another one with "
+                "--target, or run `dbt build --select state:modified+ --defer`"
+            )
+        written = [entry for entry in self.output.get("attach") or () if entry.get("alias") == self._written]
+        if not written or self._written is None:
+            return "file"
+        if written[0].get("is_ducklake"):
+            return "ducklake"
         raise UserError(
-            f"{file}: target {chosen} of {name} is of type {output.get('type')}, and `headrace dbt ci` builds in a "
-            "DuckDB file: choose another one with --target, or run `dbt build --select state:modified+ --defer`"
+            f"{self.file}: target {self.name} of {self.profile} writes the attached database {self._written}, and "
+            "`headrace dbt ci` builds in a DuckDB file, a DuckLake or a Postgres: choose another one with --target"
         )
-    attached = [{**entry, "read_only": True} for entry in output.get("attach") or ()]
-    if output.get("database") in {entry.get("alias") for entry in attached} - {None}:
-        raise UserError(
-            f"{file}: target {chosen} of {name} writes the attached database {output['database']}, and "
-            "`headrace dbt ci` builds in a DuckDB file: choose another one with --target"
-        )
-    attached.append({"path": str(production), "alias": f'"{database}"', "read_only": True})
-    kept = {key: value for key, value in output.items() if key != "database"}
-    changed = {**kept, "path": str(scratch), "attach": attached}
-    return yaml.safe_dump({name: {"target": chosen, "outputs": {chosen: changed}}}, allow_unicode=True)
+
+    @property
+    def _written(self) -> str | None:
+        database = self.output.get("database")
+        return None if database is None else str(database)
+
+    def rendered(self, *keys: str) -> str:
+        """Return what dbt makes of the first of some keys that the target has; nothing where it has none.
+
+        Raises:
+            UserError: it reads a variable that is not set.
+        """
+        found = next((self.output[key] for key in keys if self.output.get(key) is not None), "")
+        return _rendered(str(found), self.file, self.environment)
+
+    def in_a_file(self, scratch: Path, production: Path, database: str) -> str:
+        """Return the text of a `profiles.yml` whose one target writes `scratch`.
+
+        Its text is the project's, so that settings, secrets and extensions stay, and Jinja in it is dbt's to render.
+        All that it attaches is read-only: what a model's config names as its `database` cannot be written.
+
+        Args:
+            scratch: the DuckDB file that is written.
+            production: the DuckDB file that is read.
+            database: the name under which production is read.
+        """
+        attached = [{**entry, "read_only": True} for entry in self.output.get("attach") or ()]
+        attached.append({"path": str(production), "alias": f'"{database}"', "read_only": True})
+        kept = {key: value for key, value in self.output.items() if key != "database"}
+        return self._text({**kept, "path": str(scratch), "attach": attached})
+
+    def in_a_schema(self, schema: str) -> str:
+        """Return the text of a `profiles.yml` whose one target writes a schema of its own beside production's.
+
+        Args:
+            schema: its name, with which dbt begins those of models that have a schema by their config.
+        """
+        attached = [
+            entry if entry.get("alias") == self._written else {**entry, "read_only": True}
+            for entry in self.output.get("attach") or ()
+        ]
+        return self._text({**self.output, "schema": schema, **({"attach": attached} if attached else {})})
+
+    def _text(self, output: Mapping[str, Any]) -> str:
+        content = {self.profile: {"target": self.name, "outputs": {self.name: output}}}
+        return yaml.safe_dump(content, allow_unicode=True)
 
 
 def production_file(project: Path, target: str | None, *, environment: Mapping[str, str]) -> Path | None:
@@ -64,18 +133,16 @@ def production_file(project: Path, target: str | None, *, environment: Mapping[s
         environment: the variables of production.
     """
     try:
-        file, _, profile = _profile(project)
-        chosen = target or _rendered(str(profile.get("target", "default")), file, environment)
-        path = _rendered(str(profile["outputs"][chosen]["path"]), file, environment)
-    except (KeyError, TypeError, UserError):
+        path = Target.of(project, target, environment=environment).rendered("path")
+    except UserError:
         return None
-    return project / path
+    return project / path if path else None
 
 
-def _rendered(target: str, file: Path, environment: Mapping[str, str]) -> str:
-    """Return the name of the default target, whose Jinja dbt renders with environment variables alone.
+def _rendered(text: str, file: Path, environment: Mapping[str, str]) -> str:
+    """Return a text of a profile, whose Jinja dbt renders with environment variables alone.
 
-    Source: https://docs.getdbt.com/reference/dbt-jinja-functions/env_var
+    Sources: https://docs.getdbt.com/reference/dbt-jinja-functions/env_var, and .../as_number.
     """
 
     def env_var(name: str, default: str | None = None) -> str:
@@ -86,10 +153,13 @@ def _rendered(target: str, file: Path, environment: Mapping[str, str]) -> str:
             )
         return value
 
+    jinja = SandboxedEnvironment(undefined=StrictUndefined)
+    # What they make of a value is a text again here.
+    jinja.filters.update(dict.fromkeys(("as_bool", "as_native", "as_number", "as_text"), str))
     try:
-        return SandboxedEnvironment(undefined=StrictUndefined).from_string(target).render(env_var=env_var)
+        return jinja.from_string(text).render(env_var=env_var)
     except TemplateError as error:
-        raise UserError(f"{file}: its target {target}: {error}: choose one with --target") from None
+        raise UserError(f"{file}: its target {text}: {error}: choose one with --target") from None
 
 
 def _profile(project: Path) -> tuple[Path, str, Mapping[str, Any]]:

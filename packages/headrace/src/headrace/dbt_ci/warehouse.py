@@ -1,8 +1,9 @@
-"""Production and what CI builds beside it: two DuckDB files in one connection, of which production is read-only."""
+"""Production and what CI builds beside it, in one connection of DuckDB's: in a file, or in schemas of the database."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,23 @@ from typing import Any
 import duckdb
 
 from headrace.cli.user_errors import UserError
+from headrace.dbt_ci.profile import Target
+from headrace.tools.duckdb_extensions import connected, install_extensions
+from headrace.tools.ducklake import DuckLake
 
 SCRATCH = "headrace_ci"
-"""The name of the database that CI builds in."""
+"""The name of the database that CI builds in, and that with which its schemas begin in a database that has others."""
 
 
 @dataclass(frozen=True)
-class Warehouse:
-    """An open production, and the file that CI builds in.
-
-    Production stays open for reading until the end: no writer comes between the build and the comparison.
+class Warehouse(ABC):
+    """An open production, and where CI builds beside it.
 
     Args:
         connection: a connection with production attached.
-        scratch: the file that CI builds in.
     """
 
     connection: duckdb.DuckDBPyConnection
-    scratch: Path
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
@@ -40,17 +40,17 @@ class Warehouse:
         except (duckdb.CatalogException, duckdb.BinderException):
             return None
 
-    @contextmanager
-    def written(self) -> Iterator[None]:
-        """Attach the file that CI builds in for writing, while the context lasts."""
-        with self._attached(""):
-            yield
+    @abstractmethod
+    def holds(self, node: Mapping[str, Any]) -> bool:
+        """Return whether the relation of a node or a source is one that CI builds."""
 
-    @contextmanager
-    def read(self) -> Iterator[None]:
-        """Attach the file that CI builds in for reading, while the context lasts."""
-        with self._attached("(read_only)"):
-            yield
+    @abstractmethod
+    def written(self) -> AbstractContextManager[None]:
+        """Let this connection write where CI builds, while the context lasts."""
+
+    @abstractmethod
+    def read(self) -> AbstractContextManager[None]:
+        """Let this connection read what CI has built, while the context lasts."""
 
     def copy(self, source: str, node: Mapping[str, Any]) -> None:
         """Copy a table of production to where CI builds a node, with what may not be null in it."""
@@ -68,7 +68,34 @@ class Warehouse:
         self.connection.execute(f"create view {relation_of(node)} as from {source}")
 
     def _schema_of(self, node: Mapping[str, Any]) -> None:
-        self.connection.execute(f"create schema if not exists {SCRATCH}.{quoted(node['schema'])}")
+        names = quoted(node["database"]), quoted(node["schema"])
+        self.connection.execute(f"create schema if not exists {'.'.join(names)}")
+
+
+@dataclass(frozen=True)
+class BesideFile(Warehouse):
+    """Production in a DuckDB file, and a file that CI builds in.
+
+    Production stays open for reading until the end: no writer comes between the build and the comparison.
+
+    Args:
+        connection: a connection with production attached.
+        scratch: the file that CI builds in.
+    """
+
+    scratch: Path
+
+    def holds(self, node: Mapping[str, Any]) -> bool:
+        """Return whether it is in that file."""
+        return bool(node["database"] == SCRATCH)
+
+    def written(self) -> AbstractContextManager[None]:
+        """Attach the file for writing."""
+        return self._attached("")
+
+    def read(self) -> AbstractContextManager[None]:
+        """Attach the file for reading."""
+        return self._attached("(read_only)")
 
     @contextmanager
     def _attached(self, options: str) -> Iterator[None]:
@@ -77,6 +104,140 @@ class Warehouse:
             yield
         finally:
             self.connection.execute(f"detach {SCRATCH}")
+
+
+@dataclass(frozen=True)
+class BesideSchemas(Warehouse):
+    """Production in a DuckLake, and schemas there that CI builds in.
+
+    Args:
+        connection: a connection with the lake attached.
+        database: its name.
+        schema: that with which the names of CI's schemas begin.
+    """
+
+    database: str
+    schema: str
+
+    def holds(self, node: Mapping[str, Any]) -> bool:
+        """Return whether it is in one of those schemas: dbt puts the one of a model's config behind the target's."""
+        schema = str(node["schema"])
+        return node["database"] == self.database and (schema == self.schema or schema.startswith(f"{self.schema}_"))
+
+    def written(self) -> AbstractContextManager[None]:
+        """Change nothing: many may write."""
+        return nullcontext()
+
+    def read(self) -> AbstractContextManager[None]:
+        """Change nothing: what was written is seen."""
+        return nullcontext()
+
+    def drop(self) -> None:
+        """Drop what CI has built."""
+        for schema in self._schemas():
+            self._execute(f"drop schema if exists {quoted(self.database)}.{quoted(schema)} cascade")
+
+    def _schemas(self) -> Sequence[str]:
+        found = self.connection.execute(
+            "select schema_name from duckdb_schemas() where database_name = ? and starts_with(schema_name, ?)",
+            [self.database, self.schema],
+        )
+        return [str(name) for (name,) in found.fetchall()]
+
+    def _execute(self, statement: str) -> None:
+        self.connection.execute(statement)
+
+
+@dataclass(frozen=True)
+class BesidePostgres(BesideSchemas):
+    """Production in a Postgres, and schemas there that CI builds in; the rows that are compared are read by DuckDB."""
+
+    def read(self) -> AbstractContextManager[None]:
+        """Forget which tables there were."""
+        self.connection.execute("call pg_clear_cache()")
+        return nullcontext()
+
+    def copy(self, source: str, node: Mapping[str, Any]) -> None:
+        """Copy a table as Postgres does, with its types, defaults, constraints and indexes."""
+        self._schema_of(node)
+        self._execute(f"create table {relation_of(node)} (like {source} including all)")
+        self._execute(f"insert into {relation_of(node)} overriding system value select * from {source}")  # noqa: S608
+
+    def look_through(self, source: str, node: Mapping[str, Any]) -> None:
+        """Make a view."""
+        self._schema_of(node)
+        self._execute(f"create view {relation_of(node)} as select * from {source}")  # noqa: S608
+
+    def drop(self) -> None:
+        """Drop what CI has built."""
+        for schema in self._schemas():
+            self._execute(f"drop schema if exists {quoted(schema)} cascade")
+
+    def _schema_of(self, node: Mapping[str, Any]) -> None:
+        self._execute(f"create schema if not exists {quoted(node['schema'])}")
+
+    def _schemas(self) -> Sequence[str]:
+        named = f"select nspname from pg_namespace where starts_with(nspname, {literal(self.schema)})"  # noqa: S608
+        found = self.connection.execute("from postgres_query(?, ?)", [self.database, named])
+        return [str(name) for (name,) in found.fetchall()]
+
+    def _execute(self, statement: str) -> None:
+        self.connection.execute("call postgres_execute(?, ?)", [self.database, statement])
+
+
+@contextmanager
+def open_ducklake(lake: DuckLake, schema: str) -> Iterator[Warehouse]:
+    """Open a production in a DuckLake, and drop at the end what CI has built there.
+
+    Args:
+        lake: the lake.
+        schema: that with which the names of CI's schemas begin.
+
+    Raises:
+        UserError: the lake cannot be reached.
+    """
+    with lake.opened() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        warehouse = BesideSchemas(connection, "lake", schema)
+        try:
+            yield warehouse
+        finally:
+            warehouse.drop()
+
+
+@contextmanager
+def open_postgres(target: Target, extensions: Path, database: str, schema: str) -> Iterator[Warehouse]:
+    """Open a production in a Postgres, and drop at the end what CI has built there.
+
+    Args:
+        target: the target of the profile that says where it is.
+        extensions: the folder of this machine's extensions of DuckDB.
+        database: its name.
+        schema: that with which the names of CI's schemas begin.
+
+    Raises:
+        UserError: DuckDB's extension is not installed, or the server does not let it in.
+    """
+    keys = {"host": ("host",), "port": ("port",), "user": ("user",), "password": ("password", "pass")}
+    said = {name: text for name, names in keys.items() if (text := target.rendered(*names))}
+    install_extensions(extensions, ["postgres_scanner"])
+    with connected(extensions) as connection:
+        connection.load_extension("postgres_scanner")
+        connection.execute("set TimeZone = 'UTC'")
+        words = ", ".join(f"{name} {literal(text)}" for name, text in {**said, "database": database}.items())
+        connection.execute(f"create secret headrace_ci (type postgres, {words})")
+        try:
+            connection.execute(f"attach '' as {quoted(database)} (type postgres, secret headrace_ci)")
+        except duckdb.Error as error:
+            line = " ".join(str(error).split())
+            for secret in filter(None, [said.get("password")]):
+                line = line.replace(secret, "***")
+            raise UserError(f"{target.file}: target {target.name}: {line}") from None
+        warehouse = BesidePostgres(connection, database, schema)
+        try:
+            yield warehouse
+        finally:
+            warehouse.drop()
 
 
 @contextmanager
@@ -117,7 +278,7 @@ def open_warehouse(
                     say(f"{production}: another process is writing it: waiting up to {wait} s")
                     told = True
                 time.sleep(1)
-        yield Warehouse(connection, scratch)
+        yield BesideFile(connection, scratch)
 
 
 def relation_of(node: Mapping[str, Any]) -> str:
