@@ -70,6 +70,10 @@ test-scale: install-servers ## The tests of the other targets and of workers in 
 soak: install ## A thousand main jobs that are killed at random moments (HEADRACE_KILLS, HEADRACE_SEED); takes hours
 	@HEADRACE_THOROUGH=1 HEADRACE_KILLS=$${HEADRACE_KILLS:-1000} $(PYTEST) tests/faults/test_kills.py
 
+.PHONY: audit
+audit: $(UV) ## Known vulnerabilities of the packages of uv.lock, by pip-audit, where its data can be reached
+	@PATH="$(dir $(UV)):$$PATH" .ci/audit
+
 .PHONY: slowest
 slowest: install ## The ten files of the last `make test` that took longest, and why
 	@$(RUN) python tests/slowest.py $(STATE)/tests

@@ -55,13 +55,8 @@ def _measure_no_examples() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Restore the signals, and mark what this session starts from now on.
-
-    What it starts keeps the bytecode that it compiles: in the environment of a release, or of a new location, each
-    process would else compile Dagster and dbt again, which doubles what its imports take.
-    """
+    """Restore the signals, and mark what this session starts from now on."""
     _restore_signals()
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     _measure_no_examples()
     # Here nothing is captured yet.
     config.stash[_stderr] = os.dup(2)

@@ -133,6 +133,7 @@ def on_terminal(command: list[str], folder: Path, **variables: str) -> bytes:
     return written
 
 
+@pytest.mark.some_of("commands without colour", 1)
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["the progress and the table of a run", "doctor", "demo data"])
 def test_no_color_leaves_a_terminal_without_colour(what: str, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def program(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.some_of("two revisions of a project", 1)
 def test_two_revisions_are_compared_alike_in_one_process_and_in_two(tmp_path: Path) -> None:
     before, now = written(tmp_path / "before", "select 1 as id\n"), written(tmp_path / "now", "select 2 as id\n")
     for name, dbt in (("one", Dbt(DBT, now)), ("two", Dbt(program(tmp_path / "bin"), now))):
@@ -45,6 +46,7 @@ def test_two_revisions_are_compared_alike_in_one_process_and_in_two(tmp_path: Pa
         assert codes == ["select 1 as id", "select 2 as id"]
 
 
+@pytest.mark.some_of("two revisions of a project", 1)
 def test_which_revision_can_not_be_parsed_is_told(tmp_path: Path) -> None:
     broken, good = (
         written(tmp_path / "broken", "{{ ref('nothing') }}\n"),

@@ -65,6 +65,7 @@ def dg(environment: dict[str, str], *arguments: str, cwd: Path = ROOT) -> str:
     return result.stdout
 
 
+@pytest.mark.some_of("commands of dg", 2)
 def test_check_defs_at_the_root(environment: dict[str, str]) -> None:
     assert "All definitions loaded successfully" in dg(environment, "check", "defs", "--use-active-venv")
 
@@ -75,6 +76,7 @@ def test_check_toml_and_list_projects_at_the_root(environment: dict[str, str]) -
     assert sorted(listed) == [f"projects/{name}" for name in LOCATIONS]
 
 
+@pytest.mark.some_of("commands of dg", 2)
 @pytest.mark.parametrize(
     ("location", "some"),
     [("ingest", {"raw/orders", "raw/stores"}), ("analytics", {"stg_orders", "orders", "store_months"})],
@@ -86,6 +88,7 @@ def test_list_defs_in_a_project(environment: dict[str, str], location: str, some
     assert (location == "ingest") == all(key.startswith("raw/") for key in keys)
 
 
+@pytest.mark.some_of("commands of dg", 2)
 def test_launch_in_a_project(environment: dict[str, str]) -> None:
     dg(environment, "launch", "--assets", "raw/customers", cwd=ROOT / "projects" / "ingest")
     file = Path(environment["HEADRACE_LAKE"], "raw", "customers", "data.parquet")
@@ -128,6 +131,7 @@ def dg_dev(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
             process.wait()
 
 
+@pytest.mark.some_of("commands of dg", 2)
 def test_dg_dev_serves_all_locations_as_one_graph(dg_dev: str) -> None:
     answer: dict[str, Any] = requests.post(f"{dg_dev}/graphql", json={"query": EDGE}, timeout=120).json()["data"]
     entries = answer["workspaceOrError"]["locationEntries"]

@@ -41,7 +41,7 @@ def built(served: Served, after: int) -> Collection[str]:
     return {name for name, events in served.shop.events(after=after, opened=served.instance).items() if events}
 
 
-@pytest.mark.some_of("main jobs elsewhere", 1)
+@pytest.mark.some_of("other targets and workers", 2)
 def test_marts_of_forks_under_dg_dev_equal_the_exports(tmp_path: Path, open_shop: OpenShop) -> None:
     shop = open_shop(tmp_path / "shop", DAYS[0])
     shop.demo_data("--from", DAYS[0], "--to", DAYS[-1], "--orders-per-day", "30")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +33,8 @@ LIFETIME = ("customers", "products", "locations")
 @pytest.fixture
 def live(tmp_path: Path, open_shop: OpenShop) -> Iterator[Served]:
     """Build two days by the main job, which leaves its servers and the daemon up."""
-    shop = open_shop(tmp_path / "shop", FIRST)
+    # Its exports are renamed into place: `headrace demo-data` writes them elsewhere.
+    shop = replace(open_shop(tmp_path / "shop", FIRST), more={"HEADRACE_SETTLED_SECONDS": "0"})
     shop.demo_data("--from", FIRST, "--to", OLD, "--orders-per-day", "60")
     with serving(shop) as served:
         yield served
@@ -53,7 +55,6 @@ def test_a_day_arrives_in_the_marts_by_itself(live: Served, capsys: pytest.Captu
     live.wait_until(lambda: live.at_rest(began), "rest after the main job", 120)
     assert shop.events(after=start) == {}, "the main job had built all of it"
 
-    # Written to a folder of its own, each file then moves into place.
     dropped = time.time()
     shop.demo_data("--from", FIRST, "--to", NEW, "--orders-per-day", "60")
     new = built_for(NEW, "raw/orders", "raw/items", "raw/tweets")

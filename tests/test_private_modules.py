@@ -13,6 +13,8 @@ DBT_COMMON = "packages/dbt_common/src/dagster_dbt_common"
 ADAPTERS = {
     # The metadata of many partitions at once.
     f"{DBT_COMMON}/assets/partition_metadata.py": {"dagster._core.execution.context.metadata_logging"},
+    # Materializations that an op logs as one batch.
+    f"{DBT_COMMON}/assets/event_batches.py": {"dagster._core.events"},
     # What a run launcher of one's own needs.
     f"{HEADRACE}/deployed/launcher.py": {"dagster._core.events", "dagster._core.launcher"},
     # How Dagster's launchers for containers begin a run; and the configuration and the code server of a launcher.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow("two main jobs and three looks at the warehouse, one after another"),
-    pytest.mark.timeout(600),
-    pytest.mark.some_of("what the warehouse has and no record says", 1),
+    pytest.mark.timeout(900),
+    pytest.mark.some_of("lives of minutes", 1),
 ]
 
 ROOT = Path(__file__).parents[1]

@@ -85,6 +85,7 @@ def assert_equals_the_exports(shop: Shop) -> None:
     assert shop.query("select count(*) from order_items") == shop.exported("select count(*) from items")
 
 
+@pytest.mark.some_of("runs that are executed again", 1)
 def test_from_asset_failure_builds_what_failed_and_what_was_skipped(served: Served, failed: str) -> None:
     assert_equals_the_exports(served.shop)  # a failed model leaves the rows of its last build
     again, status = reexecuted(served, failed, "FROM_ASSET_FAILURE")
@@ -93,6 +94,7 @@ def test_from_asset_failure_builds_what_failed_and_what_was_skipped(served: Serv
     assert_equals_the_exports(served.shop)
 
 
+@pytest.mark.some_of("runs that are executed again", 1)
 def test_from_failure_builds_the_whole_step_again(served: Served, failed: str) -> None:
     """Dagster's older strategy knows steps alone, and the daily models are one: more work, the same rows."""
     again, status = reexecuted(served, failed, "FROM_FAILURE")

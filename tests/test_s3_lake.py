@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 DAY = "2024-01-31"
 
 
-@pytest.mark.some_of("main jobs elsewhere", 1)
+@pytest.mark.some_of("other targets and workers", 2)
 def test_marts_are_built_from_an_object_store(
     tmp_path: Path, open_shop: OpenShop, object_store: Mapping[str, str]
 ) -> None:

@@ -1,5 +1,6 @@
 """GitHub's workflows: they run what `headrace ci` runs, for members that there are, with pinned actions."""
 
+import json
 import re
 import subprocess
 import sys
@@ -123,3 +124,29 @@ def test_the_root_is_told_by_the_name_that_installs_its_browser() -> None:
     conditions = [step.get("if") for step in read("ci.yml")["jobs"]["test"]["steps"]]
     root = next(name for name, folder in MEMBERS.items() if folder == ".")
     assert f"matrix.member == '{root}'" in conditions
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "said"),
+    [
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "1 of 1 packages audited: 0 known vulnerabilities"),
+        ([{"name": "a", "skip_reason": "not found"}], 0, "not audited: the data of 1 packages cannot be reached"),
+        (
+            [
+                {"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["1.1", "2"]}]},
+                {"name": "b", "version": "1", "vulns": [{"id": "CVE-2", "fix_versions": []}]},
+                {"name": "c", "skip_reason": "not found"},
+            ],
+            1,
+            "a 1: CVE-1, mended in: 1.1, 2\nb 1: CVE-2, mended in: none yet\n"
+            "2 of 3 packages audited: 2 known vulnerabilities",
+        ),
+    ],
+)
+def test_a_known_vulnerability_fails_and_what_could_not_be_asked_is_said(
+    tmp_path: Path, packages: list[dict[str, Any]], code: int, said: str
+) -> None:
+    (tmp_path / "report.json").write_text(json.dumps({"dependencies": packages}))
+    command = [sys.executable, ROOT / ".ci/audit", tmp_path / "report.json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, f"{said}\n")

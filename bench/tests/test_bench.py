@@ -169,7 +169,7 @@ def test_both_sides_have_one_duckdb() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.some_of("main jobs elsewhere", 1)
+@pytest.mark.some_of("other targets and workers", 2)
 def test_a_shop_is_built_revised_and_built_again_and_each_of_it_is_measured(tmp_path: Path) -> None:
     points = list(measure(tmp_path / "site", "duckdb", orders=100, days=2))
     assert [(point.target, point.orders, point.step) for point in points] == [

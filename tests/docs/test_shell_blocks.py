@@ -129,6 +129,7 @@ def missing(shown: str, output: str) -> Sequence[str]:
     ]
 
 
+@pytest.mark.some_of("pages whose blocks run", 1)
 @pytest.mark.slow("runs the tutorial as a reader does: five main jobs, one after another")
 @pytest.mark.timeout(600)  # five main jobs, one after another, as a reader runs them
 @pytest.mark.parametrize("page", RUN)

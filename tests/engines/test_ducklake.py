@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 DAYS = ("2024-01-30", "2024-01-31")
 DAILY = ("order_items", "orders", "customer_days")
-WRITERS = pytest.mark.some_of("writers of a DuckLake", 1)
+WRITERS = pytest.mark.some_of("other targets and workers", 2)
 RUNS_OF_A_HOST = 20 if os.environ.get("HEADRACE_THOROUGH") else 2
 
 
@@ -133,7 +133,7 @@ def test_another_catalog_has_a_folder_of_its_own(lake: Lake) -> None:
     assert "it holds files, and the catalog is new" in failed.stderr
 
 
-@pytest.mark.some_of("main jobs elsewhere", 1)
+@pytest.mark.some_of("other targets and workers", 2)
 def test_the_main_job_builds_what_it_builds_in_a_file(lake: Lake) -> None:
     """The same state builds into a file first: what is in the file is not in the lake."""
     file = replace(lake.shop, more={})
@@ -327,7 +327,7 @@ def _build(host: Mapping[str, str], seed: int) -> Sequence[subprocess.CompletedP
     return done
 
 
-@pytest.mark.some_of("main jobs elsewhere", 1)
+@pytest.mark.some_of("other targets and workers", 2)
 def test_dbt_ci_builds_and_compares_beside_it(built: Lake, tmp_path: Path) -> None:
     def schemas() -> Sequence[str]:
         with built.connected() as connection:

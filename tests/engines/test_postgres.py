@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.slow("builds a shop in a Postgres and in a file"),
     pytest.mark.timeout(600),
-    pytest.mark.some_of("Postgres as a target", 1),
+    pytest.mark.some_of("other targets and workers", 2),
 ]
 
 ROOT = Path(__file__).parents[2]
@@ -298,6 +298,11 @@ def host(shop: Shop, home: Path) -> Mapping[str, str]:
     return {**shop.environment, **{name: said[name] for name in names}, "DAGSTER_HOME": str(home)}
 
 
+def written(folder: Path) -> Sequence[Path]:
+    """Return what is in a folder, without this file of a clone."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != Path(__file__).name]
+
+
 def test_dbt_ci_builds_and_compares_beside_it(built: Shop, tmp_path: Path) -> None:
     def schemas() -> Sequence[str]:
         return [name for (name,) in query(built, "select nspname from pg_namespace where nspname !~ '^pg_' order by 1")]
@@ -306,6 +311,9 @@ def test_dbt_ci_builds_and_compares_beside_it(built: Shop, tmp_path: Path) -> No
     beside.assert_is_compared()
     beside.assert_a_signal_leaves_nothing()
     beside.assert_production_s_tables_are_not_taken()
+    exported = beside.clone.call("headrace", "contract", "export", "analytics", "--out", tmp_path, **beside.variables)
+    assert PASSWORD not in exported
+    assert not [path for path in written(tmp_path) if PASSWORD.encode() in path.read_bytes()]
     wrong = beside.clone.try_(*beside.command(), **{**beside.variables, "PGPORT": "1"})
     assert wrong.returncode == 2
     assert "target postgres: " in wrong.stderr.splitlines()[-1]

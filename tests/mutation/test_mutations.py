@@ -171,6 +171,7 @@ DEPENDENCIES
 """
 
 
+@pytest.mark.some_of("planted misses", 1)
 @pytest.mark.parametrize(("kind", "expected"), [("broken", ["base/rows.py", "base/sales.csv"]), ("deleted", None)])
 def test_a_miss_is_found_and_named(tmp_path: Path, kind: str, expected: Sequence[str] | None) -> None:
     """A member that reads another without depending on it, in a workspace of two."""

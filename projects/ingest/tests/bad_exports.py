@@ -74,7 +74,12 @@ BAD: Mapping[str, tuple[str, Write, str]] = {
         ": not a complete gzip file",
     ),
     "gzip of another file": ("csv.gz", _bytes(gzip.compress(b"PAR1 and more")), ", line 1, column id: missing"),
-    "gzip under the name of a csv": ("csv", _bytes(gzip.compress(_CSV.encode())), ", line 1, "),
+    "gzip under the name of a csv": ("csv", _bytes(gzip.compress(_CSV.encode(), mtime=0)), ", line 1, "),
+    "gzip of a time that is line ends": (
+        "csv",
+        _bytes(gzip.compress(_CSV.encode(), mtime=0x0D0D0D0D)),
+        ", line 1: new-line character seen in unquoted field",
+    ),
     "parquet under the name of a csv": ("csv", _parquet(f"select {_COLUMNS}"), ", line 1, "),
     "csv under the name of a parquet": ("parquet", _text(_CSV), ": "),
     "parquet cut short": ("parquet", _parquet(f"select {_COLUMNS}", keep=0.5), ": "),

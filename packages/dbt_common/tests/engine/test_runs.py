@@ -295,6 +295,7 @@ def test_dbt_ends_with_a_step_that_dagster_fails(minimal: Minimal, monkeypatch: 
     gc.collect()  # the end of the reader is no error either
 
 
+@pytest.mark.some_of("a dbt that nobody reads", 1)
 @pytest.mark.parametrize("engine", ["in_process", "subprocess"])
 def test_a_dbt_that_nobody_reads_is_ended(minimal: Minimal, engine: Literal["in_process", "subprocess"]) -> None:
     minimal.run_upstream()

@@ -32,6 +32,7 @@ def subprocess_engine(minimal: Minimal, tmp_path: Path) -> DbtResource:
     return DbtResource(project, engine="subprocess", dbt_executable=str(executable))
 
 
+@pytest.mark.some_of("dbt in a subprocess", 1)
 def test_a_subprocess_says_the_same_as_this_process(
     minimal: Minimal, subprocess_engine: DbtResource, tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_subprocess_says_the_same_as_this_process(
     assert minimal.rows("from events_daily order by all") == rows
 
 
+@pytest.mark.some_of("dbt in a subprocess", 1)
 def test_the_warehouse_can_be_opened_by_another_process_after_a_run_of_a_subprocess(
     minimal: Minimal, subprocess_engine: DbtResource
 ) -> None:
@@ -59,6 +61,7 @@ def test_the_warehouse_can_be_opened_by_another_process_after_a_run_of_a_subproc
     assert minimal.can_be_opened()
 
 
+@pytest.mark.some_of("dbt in a subprocess", 1)
 def test_rows_are_counted_once_a_subprocess_has_ended_which_has_the_file_until_then(minimal: Minimal) -> None:
     """The profile tries to connect once, and one model goes on when another is there already."""
     profiles = minimal.root / "project/profiles.yml"

@@ -62,6 +62,7 @@ def content(project: Path) -> object:
     return {name: manifest[name] for name in ("nodes", "sources", "macros", "parent_map")}
 
 
+@pytest.mark.some_of("parses in a fork", 1)
 def test_a_fork_makes_the_manifest_that_a_new_interpreter_makes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = load(project)
     assert started["programs"] == ["interpreter"]
@@ -76,11 +77,13 @@ def test_a_fork_makes_the_manifest_that_a_new_interpreter_makes(project: Path, m
     assert not list((project / "target/dagster").glob(".building-*"))
 
 
+@pytest.mark.some_of("parses in a fork", 1)
 def test_a_process_with_several_threads_is_not_forked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_PRELOADED_LOCATIONS", "{}")
     assert load(project, "threads")["programs"] == ["interpreter"]
 
 
+@pytest.mark.some_of("parses in a fork", 1)
 def test_what_dbt_cannot_parse_is_told_in_the_same_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "models" / "totals.sql").write_text("select * from {{ ref('nothing') }}")
     started = load(project, "server")["said"]

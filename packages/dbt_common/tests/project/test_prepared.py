@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import yaml
 
@@ -131,6 +133,34 @@ def test_processes_at_once_build_one_manifest(project: Path, tmp_path: Path) -> 
     assert parses.read_text() == "parse\n"
     state = project / "target" / "dagster"
     assert [path.parent.name for path in state.glob("*/manifest.json")] == [hash_of(project)]
+    assert not list(state.glob(".building-*"))
+
+
+@pytest.mark.slow
+def test_builders_that_are_killed_leave_the_manifest_to_the_others(project: Path) -> None:
+    code = "import sys; from dagster_dbt_common import prepared_project as p; print(p(sys.argv[1]).manifest_path)"
+    state = project / "target" / "dagster"
+    orphans: list[psutil.Process] = []
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", code, project]
+        begun = [stack.enter_context(psutil.Popen(command, stdout=subprocess.PIPE)) for _ in range(PROCESSES)]
+        for number in range(PROCESSES // 2):
+            deadline = time.monotonic() + 120
+            # The one that runs dbt, while the others wait for it.
+            while not (builders := [each for each in begun if each.is_running() and each.children()]):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            (builder,) = builders
+            orphans += builder.children(recursive=True)
+            time.sleep(0.3 * number)  # at another moment each time
+            builder.kill()
+            begun.remove(builder)
+        answers = {each.communicate(timeout=120)[0] for each in begun}
+        assert {each.returncode for each in begun} == {0}
+    assert psutil.wait_procs(orphans, timeout=60)[1] == []
+    assert answers == {f"{state / hash_of(project) / 'manifest.json'}\n".encode()}
+    (project / "models" / "totals.sql").write_text("select 1 as store")
+    prepared_project(project)
     assert not list(state.glob(".building-*"))
 
 

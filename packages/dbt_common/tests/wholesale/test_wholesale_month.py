@@ -33,6 +33,7 @@ def month(wholesale: Wholesale) -> Sequence[dg.ExecuteInProcessResult]:
     return wholesale.build_month()
 
 
+@pytest.mark.some_of("a month of the wholesale project", 1)
 def test_a_month_records_each_partition_of_each_asset_once(
     wholesale: Wholesale, month: Sequence[dg.ExecuteInProcessResult]
 ) -> None:
@@ -67,6 +68,7 @@ def test_every_test_of_the_project_ran_as_a_check_and_passed(
     assert [evaluation.check_name for evaluation in recorded if not evaluation.passed] == []
 
 
+@pytest.mark.some_of("a month of the wholesale project", 1)
 def test_a_month_by_groups_equals_the_build_of_dbt_itself(
     wholesale: Wholesale, month: Sequence[dg.ExecuteInProcessResult]
 ) -> None:
@@ -123,6 +125,7 @@ CROSS_GROUP_TESTS = {
 }
 
 
+@pytest.mark.some_of("a month of the wholesale project", 1)
 def test_a_test_between_groups_waits_for_the_group_that_is_built_last(
     tmp_path: Path, open_wholesale: OpenWholesale
 ) -> None:

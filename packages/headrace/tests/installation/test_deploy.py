@@ -164,6 +164,12 @@ def test_prune_keeps_what_a_rollback_leads_to(deployed: Host) -> None:
     assert deployed.call("rollback", "shop").returncode == 0  # to b
     deployed.wait_until(lambda: len([row for row in deployed.status() if row["location"] == "shop"]) == 1)
     before = deployed.serving("shop")
+    # As a Celery worker of it, which systemd keeps.
+    worker = [deployed.folder / "releases" / releases[2].name / "venv/bin/python", "-c", "input()"]
+    with subprocess.Popen(worker, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert deployed.call("prune", "shop").returncode == 0
+        assert (deployed.folder / "releases" / releases[2].name / "release.json").is_file()
+        process.communicate()
     assert deployed.call("prune", "shop").returncode == 0
     kept = {path.name for path in (deployed.folder / "releases").iterdir() if path.name.startswith("shop")}
     assert {releases[0].name, releases[1].name} <= kept

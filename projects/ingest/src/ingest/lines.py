@@ -118,8 +118,13 @@ def csv_fault(export: Export) -> str | None:
                     return f"line {line}: {len(record.fields)} fields where the header has {len(header)}"
                 line += sum(field.count("\n") for field in record.fields) + 1
     except csv.Error as error:
-        return f"line {line}: {error}"
+        return f"line {line}: {csv_reason(error)}"
     return _mixed_endings(export)
+
+
+def csv_reason(error: csv.Error) -> str:
+    """Return what the standard library says of a record, without its advice for who opens the file."""
+    return str(error).partition(" - ")[0]
 
 
 def jsonl_fault(export: Export) -> str | None:

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 import duckdb
 
 from ingest.exports import Export, ExportError
-from ingest.lines import MAX_ROW_BYTES, csv_fault, jsonl_fault, may_have_row_without_end, open_text, records, short
+from ingest.lines import (
+    MAX_ROW_BYTES,
+    csv_fault,
+    csv_reason,
+    jsonl_fault,
+    may_have_row_without_end,
+    open_text,
+    records,
+    short,
+)
 from ingest.parsing import quoted
 from ingest.tables import Column, Table
 
@@ -35,7 +44,7 @@ def read(connection: duckdb.DuckDBPyConnection, export: Export, table: Table) ->
     except duckdb.Error as error:
         raise ExportError(f"{export.path}{_fault(export) or ': ' + _first_part(error)}") from error
     except csv.Error as error:
-        raise ExportError(f"{export.path}, line 1: {error}") from error
+        raise ExportError(f"{export.path}, line 1: {csv_reason(error)}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ExportError(f"{export.path}: not a complete gzip file ({error})") from error
     return [name for name in names if name not in {column.name for column in table.columns}]

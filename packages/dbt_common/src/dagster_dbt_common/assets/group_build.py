@@ -23,6 +23,7 @@ from dagster_dbt import DbtProject, dbt_assets
 
 from dagster_dbt_common.assets.column_lineage import ColumnLineages
 from dagster_dbt_common.assets.conflicts import retried_conflicts
+from dagster_dbt_common.assets.event_batches import in_one_batch
 from dagster_dbt_common.assets.partition_metadata import add_partition_metadata
 from dagster_dbt_common.assets.translator import PartitionedDbtTranslator
 from dagster_dbt_common.engine.invocation import DbtInvocation
@@ -196,7 +197,7 @@ def full_refresh_job(build: GroupBuild) -> JobDefinition:
                 known = lineages.added_to(event, invocation)
                 if isinstance(known, AssetMaterialization):
                     rows = build.rows_of(known, counted, invocation)
-                    yield from _of_each_partition(build, known, keys, read, rows)
+                    yield from in_one_batch(context, [*_of_each_partition(build, known, keys, read, rows)])
                 else:
                     # A check's evaluation is taken, and missing in the annotation.
                     context.log_event(cast("Any", event))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _STATE = Path("target") / "dagster"
 _PACKAGED = "packaged.json"
 _KEPT_MANIFESTS = 4
+_BUILDING = ".building-"
 
 
 def prepared_project(
@@ -159,8 +160,10 @@ def _build_once(
         with lock:
             if (folder / "manifest.json").is_file():
                 return
+            for left in folder.parent.glob(f"{_BUILDING}*"):  # by a process that was killed: this one has the lock
+                shutil.rmtree(left, ignore_errors=True)
             former = _newest_parse(folder.parent, fingerprint)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as building:
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_BUILDING) as building:
                 _parse(project_dir, Path(building), choice, environment, former=former)
                 # What readers need, without the folders and logs that dbt leaves beside them.
                 kept = Path(building, "kept")
