@@ -6,9 +6,10 @@ Where `DAGSTER_EVENT_BATCH_SIZE` is set, the event log gets so many of them at o
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from dagster import AssetMaterialization, DagsterEvent, OpExecutionContext
-from dagster._core.events import DagsterEventBatchMetadata, generate_event_batch_id
+from dagster._core.events import DagsterEventBatchMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ def in_one_batch(
         context: the op's.
         materializations: all that belong together; what is not asked for any more is not logged.
     """
-    batch, last = generate_event_batch_id(), len(materializations) - 1
+    batch, last = str(uuid4()), len(materializations) - 1
     step = context.get_step_execution_context()
     for number, materialization in enumerate(materializations):
         metadata = DagsterEventBatchMetadata(batch, number == last)
