@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 from dagster_dbt import DbtProject
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
+
+_JINJA = SandboxedEnvironment()
 
 DUCKDB_FILE = "dagster_dbt_common/duckdb_file"
 """The metadata of an asset that says which file its table is in; `headrace` reads it."""
@@ -67,13 +70,19 @@ def target_output(
     if manifest["metadata"].get("adapter_type") != "duckdb":
         return {}
     try:
-        config = yaml.safe_load((project.project_dir / "dbt_project.yml").read_text(encoding="utf-8"))
-        profiles = yaml.safe_load((Path(project.profiles_dir) / "profiles.yml").read_text(encoding="utf-8"))
+        config = _parsed((project.project_dir / "dbt_project.yml").read_text(encoding="utf-8"))
+        profiles = _parsed((Path(project.profiles_dir) / "profiles.yml").read_text(encoding="utf-8"))
         profile = profiles[project.profile or config["profile"]]
         target = project.target or rendered(profile.get("target", "default"), environment)
         return dict(profile["outputs"][target])
     except (AttributeError, KeyError, OSError, TypeError, ValueError, TemplateError, yaml.YAMLError):
         return {}
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> Any:
+    """Return what a YAML file says: each group of a project asks for its profile, and to parse one takes 15 ms."""
+    return yaml.safe_load(text)
 
 
 def rendered(text: object, environment: Mapping[str, str]) -> str:
@@ -87,4 +96,9 @@ def rendered(text: object, environment: Mapping[str, str]) -> str:
     def env_var(name: str, default: str | None = None) -> str:
         return environment[name] if default is None else environment.get(name, default)
 
-    return SandboxedEnvironment().from_string(str(text)).render(env_var=env_var)
+    return _template(str(text)).render(env_var=env_var)
+
+
+@lru_cache(maxsize=64)
+def _template(text: str) -> Template:
+    return _JINJA.from_string(text)
