@@ -36,6 +36,7 @@ class MainJob:
         self._instance = instance
         self._daemon = daemon
         self._dead_runs = DeadRuns(instance)
+        self._has_more = False
 
     def build(
         self, nodes: Sequence[AssetNode], plan: BuildPlan, progress: Progress, interrupts: Interrupts
@@ -100,8 +101,8 @@ class MainJob:
         return rest if rest.size else None
 
     def _wait(self) -> None:
-        """Wait for what a look would find: the end of a run, or events of one."""
-        wait_for_an_end(_TICK_SECONDS)
+        """Wait for what a look would find: the end of a run, or events of one; not where there are more to read."""
+        wait_for_an_end(0 if self._has_more else _TICK_SECONDS)
 
     def _has_ended(self, backfill_id: str, report: RunReport, progress: Progress) -> bool:
         """Move the backfill on, and return whether it has ended."""
@@ -111,9 +112,12 @@ class MainJob:
             self._daemon.advance_backfills()
         self._daemon.launch_queued_runs()
         backfill = self._instance.get_backfill(backfill_id)
-        report.update()
+        has_ended = backfill is None or backfill.status.value in _ENDED
+        self._has_more = report.update()
+        while has_ended and self._has_more:
+            self._has_more = report.update()
         progress.show(report)
-        return backfill is None or backfill.status.value in _ENDED
+        return has_ended
 
     def _cancel(self, backfill_id: str) -> None:
         self._daemon.cancel_backfill(backfill_id)

@@ -11,6 +11,7 @@ from headrace.main_job.plan import BuildPlan
 
 BACKFILL_TAG = "dagster/backfill"
 _RETRIED_BY_TAG = "dagster/auto_retry_run_id"
+_PAGE = 500
 _DBT_ERRORS = "Errors parsed from dbt logs:"
 _EVENTS = {
     DagsterEventType.ASSET_MATERIALIZATION,
@@ -125,8 +126,11 @@ class RunReport:
         self._filter = RunsFilter(tags={BACKFILL_TAG: self._backfills})
 
     def update(self) -> bool:
-        """Read what was stored since the last call; return whether there was anything."""
-        news = False
+        """Read a page of what each run has stored since the last call; return whether there is more.
+
+        Two thousand partitions take a second to read, in which the next run would wait to be launched.
+        """
+        has_more = False
         records = self._instance.get_run_records(self._filter)
         for record in records:
             run_id = record.dagster_run.run_id
@@ -134,17 +138,13 @@ class RunReport:
             self.tried |= record.dagster_run.asset_selection or set()
             if _RETRIED_BY_TAG in record.dagster_run.tags:
                 self._retried.add(run_id)
-            while True:
-                page = self._instance.get_records_for_run(run_id, self._cursors.get(run_id), _EVENTS, limit=1000)
-                self._cursors[run_id] = page.cursor
-                for stored in page.records:
-                    event = stored.event_log_entry.dagster_event
-                    if event:
-                        news = True
-                        self._take(run_id, event, stored.event_log_entry.timestamp)
-                if not page.has_more:
-                    break
-        return news
+            page = self._instance.get_records_for_run(run_id, self._cursors.get(run_id), _EVENTS, limit=_PAGE)
+            self._cursors[run_id] = page.cursor
+            has_more = has_more or page.has_more
+            for stored in page.records:
+                if event := stored.event_log_entry.dagster_event:
+                    self._take(run_id, event, stored.event_log_entry.timestamp)
+        return has_more
 
     @property
     def failures(self) -> Sequence[Failure]:
@@ -187,6 +187,8 @@ class RunReport:
         step = (run_id, event.step_key or "")
         self.times[run_id].take(event, timestamp)
         match event.event_type:
+            case DagsterEventType.STEP_START:
+                self._step_began[step] = timestamp
             case DagsterEventType.ASSET_MATERIALIZATION:
                 self._take_materialization(step, event)
             case DagsterEventType.ASSET_CHECK_EVALUATION:
@@ -223,8 +225,9 @@ class RunReport:
         metadata = {name: value.value for name, value in materialization.metadata.items()}
         partition_rows = metadata.get("dagster/partition_row_count")
         if isinstance(partition_rows, int) and partition is not None:
+            before = self._partition_rows[key].get(partition, 0)
             self._partition_rows[key][partition] = partition_rows
-            asset.rows = sum(self._partition_rows[key].values())
+            asset.rows = (asset.rows or 0) + partition_rows - before
         elif isinstance(rows := metadata.get("dagster/row_count"), int):
             asset.rows = rows
         duration = metadata.get("Execution Duration")
