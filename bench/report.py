@@ -121,13 +121,8 @@ class Results:
             Target(f"a further partition, {_LARGE} models: b", 1.0, self.seconds(_LARGE, FURTHER, OURS), "s"),
         ]
         for models in self._sizes:
-            ours, dbt, events = (
-                self.seconds(models, RANGE, OURS),
-                self.seconds(models, RANGE, DBT),
-                self.event_seconds(models),
-            )
-            limit = 1.3 * dbt + events if dbt is not None and events is not None else None
-            targets.append(Target(f"{RANGE_DAYS} partitions, {models} models: b, to 1.3 c + events", limit, ours, "s"))
+            of_the_year = self.ratio(models, RANGE, OURS, DBT)
+            targets.append(Target(f"{RANGE_DAYS} partitions, {models} models: b/c", 3.0, of_the_year))
         targets.append(Target(f"load, {_LARGE} models: b/a", 0.5, self.ratio(_LARGE, WARM, OURS, STOCK)))
         for row, limit in peer.ROWS.items():
             by = [_median(self._peer.get((row, who), [])) for who in (peer.OURS, peer.PEER)]

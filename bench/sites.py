@@ -27,7 +27,12 @@ _INSTANCE = """\
 telemetry: {enabled: false}
 run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
 """
-_FORKS = "run_launcher: {module: headrace.forked_runs, class: ForkedRunLauncher}\n"
+# What a Headrace workspace has: its `dagster.yaml`, and the variables that it sets for its processes.
+_OURS = """\
+run_launcher: {module: headrace.forked_runs, class: ForkedRunLauncher}
+event_log_storage: {module: headrace.event_log, class: BatchingSqliteEventLogStorage}
+"""
+_OUR_VARIABLES = {"DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true", "DAGSTER_EVENT_BATCH_SIZE": "1000"}
 _MODULES = {
     STOCK: "bench.stock_definitions",
     STOCK_IN_PROCESS: "bench.stock_definitions",
@@ -62,6 +67,11 @@ class Site:
         return self.folder / "warehouse.duckdb"
 
     @property
+    def is_ours(self) -> bool:
+        """Return whether it is one of Headrace's."""
+        return self.way in (OURS, DEPLOYED)
+
+    @property
     def module(self) -> str:
         """Return the module of its Dagster definitions."""
         return _MODULES[self.way]
@@ -76,6 +86,8 @@ class Site:
             "DAGSTER_HOME": self.folder / "home",
             "DAGSTER_DBT_COMMON_MACROS": _macros(),
         }
+        if self.is_ours:
+            variables |= _OUR_VARIABLES
         if dev:
             variables["DAGSTER_IS_DEV_CLI"] = "1"
         return environment(**variables)
@@ -122,8 +134,7 @@ def prepared_sites(folder: Path, lake: Path, models: int) -> Mapping[str, Site]:
     sites = {way: Site(way, folder / f"{number}", lake) for number, way in enumerate((*_MODULES, DBT, SQL))}
     for site in sites.values():
         (site.folder / "home").mkdir(parents=True)
-        forks = _FORKS if site.way in (OURS, DEPLOYED) else ""
-        (site.folder / "home" / "dagster.yaml").write_text(f"{_INSTANCE}{forks}")
+        (site.folder / "home" / "dagster.yaml").write_text(f"{_INSTANCE}{_OURS if site.is_ours else ''}")
         if site.way != PLAIN:
             write_project(site.project, models=models)
     history = sites[DBT]

@@ -113,7 +113,7 @@ def test_targets_are_met_missed_or_not_measured() -> None:
         (PARTITION, STOCK): [Sample(9.0), Sample(10.0), Sample(30.0)],
         (PARTITION, OURS): [Sample(3.0)],
         (PARTITION, PLAIN): [Sample(2.0)],
-        (RANGE, OURS): [Sample(24.0)],
+        (RANGE, OURS): [Sample(31.0)],
         (RANGE, DBT): [Sample(10.0)],
         (RANGE, PLAIN): [Sample(12.0)],
         (FURTHER, OURS): [Sample(1.0)],
@@ -122,8 +122,8 @@ def test_targets_are_met_missed_or_not_measured() -> None:
     partition = targets["one partition, 12 models: b/a"]
     assert partition.measured == pytest.approx(0.3)
     assert partition.met == "yes"
-    year = targets["365 partitions, 12 models: b, to 1.3 c + events"]
-    assert year.limit == pytest.approx(1.3 * 10 + 10)
+    year = targets["365 partitions, 12 models: b/c"]
+    assert (year.limit, year.measured) == (3.0, pytest.approx(3.1))
     assert year.met == "no"
     assert targets["one partition, 2000 models: b/a"].met == "not measured"
 

@@ -18,6 +18,9 @@ from headrace.tools.ducklake import DuckLake
 SCRATCH = "headrace_ci"
 """The name of the database that CI builds in, and that with which its schemas begin in a database that has others."""
 
+# What dbt's profile of a Postgres may say of it; a secret of DuckDB's knows none of it.
+_OF_TLS = ("sslmode", "sslcert", "sslkey", "sslrootcert")
+
 
 @dataclass(frozen=True)
 class Warehouse(ABC):
@@ -226,8 +229,9 @@ def open_postgres(target: Target, extensions: Path, database: str, schema: str) 
         connection.execute("set TimeZone = 'UTC'")
         words = ", ".join(f"{name} {literal(text)}" for name, text in {**said, "database": database}.items())
         connection.execute(f"create secret headrace_ci (type postgres, {words})")
+        more = " ".join(f"{name}={_of_libpq(text)}" for name in _OF_TLS if (text := target.rendered(name)))
         try:
-            connection.execute(f"attach '' as {quoted(database)} (type postgres, secret headrace_ci)")
+            connection.execute(f"attach {literal(more)} as {quoted(database)} (type postgres, secret headrace_ci)")
         except duckdb.Error as error:
             line = " ".join(str(error).split())
             for secret in filter(None, [said.get("password")]):
@@ -279,6 +283,12 @@ def open_warehouse(
                     told = True
                 time.sleep(1)
         yield BesideFile(connection, scratch)
+
+
+def _of_libpq(text: str) -> str:
+    """Return a value of a connection string: https://www.postgresql.org/docs/current/libpq-connect.html."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def relation_of(node: Mapping[str, Any]) -> str:
