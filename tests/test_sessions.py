@@ -18,7 +18,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow("sessions of pytest in this one, of which some are killed")
 
 ROOT = Path(__file__).parents[1]
 TWO = ("-n", "2")

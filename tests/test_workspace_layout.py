@@ -167,7 +167,7 @@ def copy_of_dbt(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow("loads both locations, each in a process of its own")
 def test_loading_makes_the_manifest_and_then_nothing(tmp_path: Path) -> None:
     folder = copy_of_dbt(tmp_path)
     before = listing(folder)

@@ -102,7 +102,7 @@ def test_a_project_that_can_not_be_written_is_refused_with_what_mends_it() -> No
     assert not (project / "target").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow("parses a project anew for each test, and by several processes at once")
 def test_a_project_that_dbt_can_not_parse_is_refused_in_the_words_of_dbt(project: Path) -> None:
     (project / "models" / "totals.sql").write_text("select * from {{ ref('nowhere') }}")
     with pytest.raises(DbtConfigError, match="depends on a node named 'nowhere' which was not found"):
