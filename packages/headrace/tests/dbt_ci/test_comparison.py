@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from headrace.cli.user_errors import UserError
+from headrace.dbt_ci.build import Choice
 from headrace.dbt_ci.comparison import Side, compared_columns, compared_rows, sampling
 from headrace.dbt_ci.keys import key_of
 from headrace.dbt_ci.profile import Target, production_file
@@ -225,6 +226,51 @@ def test_a_profile_writes_a_schema_of_its_own(tmp_path: Path) -> None:
     assert Target.of(tmp_path, "served", environment={}).rendered("port") == "5432"
     with pytest.raises(UserError, match="writes the attached database other"):
         _ = Target.of(tmp_path, "attached", environment={}).kind
+
+
+def test_what_ci_drops_is_its_own() -> None:
+    """A run whose schema begins as that of this one keeps it."""
+    with duckdb.connect() as connection:
+        connection.execute("attach ':memory:' as lake")
+        for _, schema in WHERE:
+            connection.execute(f"create schema if not exists lake.{schema}")
+        said: list[str] = []
+        BesideSchemas(connection, "lake", "headrace_ci_1").drop(said.append)
+        left = connection.execute("select schema_name from duckdb_schemas() where database_name = 'lake'").fetchall()
+    assert {name for (name,) in left} >= {"headrace_ci_12", "finance"}
+    assert not {name for (name,) in left} & {"headrace_ci_1", "headrace_ci_1_finance"}
+    assert said == []
+
+
+OUTSIDE: dict[str, dict[str, Any]] = {
+    "a test whose failures are stored": {"resource_type": "test", "config": {"store_failures": True}},
+    "a model of a folder that is named as the chosen one": {"fqn": ["p", "orders", "other"]},
+    "a model of a schema of its own": {"fqn": ["p", "orders"], "schema": "finance"},
+    "a hook of the project": {"resource_type": "operation", "schema": "headrace_ci_1", "config": {}},
+    "a hook of a model": {"schema": "headrace_ci_1", "config": {"post-hook": [{"sql": "grant"}]}},
+}
+
+
+@pytest.mark.parametrize("what", OUTSIDE)
+def test_what_could_write_production_is_refused(what: str) -> None:
+    node = {
+        "name": "it",
+        "resource_type": "model",
+        "fqn": ["p", "orders"],
+        "database": "lake",
+        "schema": "production",
+        "original_file_path": "models/it.sql",
+        "config": {"materialized": "table"},
+        **OUTSIDE[what],
+    }
+    chosen = {**node, "fqn": ["p", "orders"], "schema": "headrace_ci_1", "resource_type": "model", "config": {}}
+    manifest = {"nodes": {"chosen": chosen, "it": node}}
+    with duckdb.connect() as connection:
+        beside = BesideSchemas(connection, "lake", "headrace_ci_1")
+        with pytest.raises(UserError, match=r"may be production.s|may write production"):
+            Choice(manifest, {"nodes": {}}, {"chosen"}, {"chosen"}).refuse_outside(beside, with_hooks=False)
+        if "hook" in what:
+            Choice(manifest, {"nodes": {}}, {"chosen"}, {"chosen"}).refuse_outside(beside, with_hooks=True)
 
 
 def test_a_relation_of_production_is_none_that_ci_builds() -> None:

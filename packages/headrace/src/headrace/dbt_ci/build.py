@@ -1,7 +1,7 @@
 """Builds what a change affects into a file of its own, with dbt, on top of production."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,24 +67,51 @@ class Choice:
             if name in nodes and nodes[name]["resource_type"] in kinds
         ]
 
-    def refuse_outside(self, warehouse: Warehouse) -> None:
+    def refuse_outside(self, warehouse: Warehouse, *, with_hooks: bool) -> None:
         """Refuse what would not be written where CI builds.
 
+        Args:
+            warehouse: production, and where CI builds.
+            with_hooks: whether the project's hooks may run, of which nobody knows what they write.
+
         Raises:
-            UserError: a model is materialized as a file, or as a relation elsewhere.
+            UserError: a model is materialized as a file, or something as a relation elsewhere, or there are hooks that
+                could write production.
         """
         for node in self.built:
-            if not warehouse.holds(node):
-                raise UserError(
-                    f"{node['original_file_path']}: it would be built as {relation_of(node)}, which may be "
-                    "production's: let its config say no database, and the project's generate_schema_name begin with "
-                    f"the target's schema, or leave it out with --exclude {node['name']}"
-                )
             if node["config"].get("materialized") == "external":
                 raise UserError(
                     f"{node['original_file_path']}: materialized='external' writes a file that may be production's: "
                     f"leave it out with --exclude {node['name']}"
                 )
+        for node in self._selected():
+            if _is_stored(node) and not warehouse.holds(node):
+                raise UserError(
+                    f"{node['original_file_path']}: it would be built as {relation_of(node)}, which may be "
+                    "production's: let its config say no database, and the project's generate_schema_name begin with "
+                    f"the target's schema, or leave it out with --exclude {node['name']}"
+                )
+            if warehouse.may_write_production and not with_hooks and _has_hooks(node):
+                raise UserError(
+                    f"{node['original_file_path']}: {node['name']} has a hook, which may write production: "
+                    "call it with --hooks where none does"
+                )
+        if warehouse.may_write_production and not with_hooks:
+            hooks = [node for node in self.manifest["nodes"].values() if node["resource_type"] == "operation"]
+            if hooks:
+                raise UserError(
+                    f"{hooks[0]['original_file_path']}: {hooks[0]['name']} may write production: "
+                    "call it with --hooks where no hook does"
+                )
+
+    def _selected(self) -> Iterator[Mapping[str, Any]]:
+        """Yield what dbt builds for these selectors: `fqn:shop.orders` names the folder `orders` too."""
+        nodes = self.manifest["nodes"]
+        chosen = {tuple(nodes[name]["fqn"]) for name in self.chosen if name in nodes}
+        for node in nodes.values():
+            fqn = tuple(node["fqn"])
+            if any(fqn[:length] in chosen for length in range(1, len(fqn) + 1)):
+                yield node
 
 
 @dataclass
@@ -183,6 +210,18 @@ class Builder:
             total = data.get("total") or data.get("num_models")  # a test's event has the second
             name = data.get("node_info", {}).get("node_name", "")
             self.say(f"{data['index']} of {total} {name}: {data['status']} in {data['execution_time']:.1f} s")
+
+
+def _is_stored(node: Mapping[str, Any]) -> bool:
+    """Return whether dbt makes a relation of a node: of a test where its failures are stored."""
+    config = node["config"]
+    if node["resource_type"] == "test":
+        return bool(config.get("store_failures")) or config.get("store_failures_as") in ("table", "view")
+    return node["resource_type"] in BUILT and config.get("materialized") != "ephemeral"
+
+
+def _has_hooks(node: Mapping[str, Any]) -> bool:
+    return node["resource_type"] in BUILT and any(node["config"].get(name) for name in ("pre-hook", "post-hook"))
 
 
 def is_fine(status: str | None) -> bool:

@@ -1,6 +1,7 @@
 """The command `headrace dbt ci`: builds what a change affects beside production, and says what differs."""
 
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
+import duckdb
 from rich.console import Console
 
 from headrace.affected.command import DEFAULT_BASE
@@ -77,6 +79,7 @@ def dbt() -> None:
     show_default=True,
     help="Seconds to wait for production's writer.",
 )
+@click.option("--hooks", is_flag=True, help="Run hooks beside a DuckLake or a Postgres: none may write production.")
 @click.option("--fail-on-diff", is_flag=True, help="Exit with code 1 if the rows of an unchanged model change.")
 @click.option(
     "--format", "output", type=click.Choice(["text", "json", "markdown"]), default="text", help="Output format."
@@ -96,6 +99,7 @@ def ci(
     limit: int,
     examples: int,
     wait: int,
+    hooks: bool,
     fail_on_diff: bool,
     output: str,
 ) -> None:
@@ -129,7 +133,7 @@ def ci(
             options += [word for each in exclude for word in ("--exclude", *each.split())]
             chosen = chosen & dbt_.listed(where, folder / "listed", options, root=workspace.root)
         choice = Choice(affected.manifest, read_manifest(state), affected.changed, chosen)
-        choice.refuse_outside(opened)
+        choice.refuse_outside(opened, with_hooks=hooks)
         before = [node for each in choice.built if (node := choice.in_production(each))]
         window = window_of(
             choice.built,
@@ -139,7 +143,10 @@ def ci(
             last=_day(last),
             days=days,
         )
-        prepare(choice, opened)
+        try:
+            prepare(choice, opened)
+        except duckdb.Error as error:
+            raise UserError(f"{database}: {' '.join(str(error).split())}") from None
         if choice.built:
             said = f", partitioned ones from {window.start} to before {window.end}" if window else ""
             _say(f"building {len(choice.built)} of {_models(choice)} models{said}")
@@ -182,7 +189,13 @@ class _Beside:
     @property
     def environment(self) -> Mapping[str, str]:
         """Return the variables that dbt gets."""
-        return {**self.workspace.environment(), "HEADRACE_WAREHOUSE": str(self._scratch)}
+        return {
+            **self.workspace.environment(),
+            # Whatever the target's name is: one that is given by --target may be a DuckLake.
+            "HEADRACE_DUCKLAKE_DATA": self.workspace.ducklake_data,
+            "HEADRACE_DUCKDB_EXTENSIONS": str(self.workspace.duckdb_extensions),
+            "HEADRACE_WAREHOUSE": str(self._scratch),
+        }
 
     @property
     def _scratch(self) -> Path:
@@ -213,11 +226,17 @@ class _Beside:
             raise UserError(
                 f"--warehouse {file}: target {target.name} of {target.file} is no DuckDB file: leave it out"
             )
-        schema = f"{SCRATCH}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{os.getpid()}"
+        schema = f"{SCRATCH}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(4)}"
         self._write(target.in_a_schema(schema))
         if target.kind == "postgres":
-            return open_postgres(target, self.workspace.duckdb_extensions, self.database, schema)
-        return open_ducklake(DuckLake.of(self.workspace), schema)
+            return open_postgres(target, self.workspace.duckdb_extensions, self.database, schema, _say)
+        lake = DuckLake.of(self.workspace)
+        if target.attached_as("lake") != f"ducklake:postgres:{lake.catalog}":
+            raise UserError(
+                f"{target.file}: target {target.name} attaches another lake than HEADRACE_DUCKLAKE_CATALOG names, or "
+                "under another name than lake: `headrace dbt ci` builds in that one"
+            )
+        return open_ducklake(lake, schema, _say)
 
     def _write(self, profile: str) -> None:
         (self.folder / PROFILES).write_text(profile, encoding="utf-8")

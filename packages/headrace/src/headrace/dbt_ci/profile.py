@@ -91,6 +91,11 @@ class Target:
         found = next((self.output[key] for key in keys if self.output.get(key) is not None), "")
         return _rendered(str(found), self.file, self.environment)
 
+    def attached_as(self, alias: str) -> str | None:
+        """Return the rendered path of what the target attaches under a name; None where it does not."""
+        paths = [str(entry.get("path")) for entry in self.output.get("attach") or () if entry.get("alias") == alias]
+        return _rendered(paths[0], self.file, self.environment) if paths else None
+
     def in_a_file(self, scratch: Path, production: Path, database: str) -> str:
         """Return the text of a `profiles.yml` whose one target writes `scratch`.
 

@@ -18,6 +18,8 @@ from headrace.tools.ducklake import DuckLake
 SCRATCH = "headrace_ci"
 """The name of the database that CI builds in, and that with which its schemas begin in a database that has others."""
 
+_TRIES = 3
+_LOCK_SECONDS = 60
 # What dbt's profile of a Postgres may say of it; a secret of DuckDB's knows none of it.
 _OF_TLS = ("sslmode", "sslcert", "sslkey", "sslrootcert")
 
@@ -42,6 +44,11 @@ class Warehouse(ABC):
             return {row[0]: row[1] for row in self.rows(f"describe from {relation}")}
         except (duckdb.CatalogException, duckdb.BinderException):
             return None
+
+    @property
+    @abstractmethod
+    def may_write_production(self) -> bool:
+        """Return whether what CI runs could write production; else that is attached read-only."""
 
     @abstractmethod
     def holds(self, node: Mapping[str, Any]) -> bool:
@@ -88,6 +95,11 @@ class BesideFile(Warehouse):
 
     scratch: Path
 
+    @property
+    def may_write_production(self) -> bool:
+        """Return that it cannot."""
+        return False
+
     def holds(self, node: Mapping[str, Any]) -> bool:
         """Return whether it is in that file."""
         return bool(node["database"] == SCRATCH)
@@ -122,10 +134,14 @@ class BesideSchemas(Warehouse):
     database: str
     schema: str
 
+    @property
+    def may_write_production(self) -> bool:
+        """Return that it could."""
+        return True
+
     def holds(self, node: Mapping[str, Any]) -> bool:
         """Return whether it is in one of those schemas: dbt puts the one of a model's config behind the target's."""
-        schema = str(node["schema"])
-        return node["database"] == self.database and (schema == self.schema or schema.startswith(f"{self.schema}_"))
+        return node["database"] == self.database and self._is_of_ci(str(node["schema"]))
 
     def written(self) -> AbstractContextManager[None]:
         """Change nothing: many may write."""
@@ -135,15 +151,34 @@ class BesideSchemas(Warehouse):
         """Change nothing: what was written is seen."""
         return nullcontext()
 
-    def drop(self) -> None:
-        """Drop what CI has built."""
-        for schema in self._schemas():
-            self._execute(f"drop schema if exists {quoted(self.database)}.{quoted(schema)} cascade")
+    def drop(self, say: Callable[[str], None]) -> None:
+        """Drop what CI has built, and say what stays where that cannot be done.
+
+        Args:
+            say: takes a line.
+        """
+        said = ""
+        for _ in range(_TRIES):
+            try:
+                for schema in self._schemas():
+                    if self._is_of_ci(schema):
+                        self._drop(schema)
+            except duckdb.Error as error:  # another transaction was as fast, or the connection is cut
+                said = " ".join(str(error).split())
+                time.sleep(1)
+            else:
+                return
+        say(f"{self.database}: drop the schema {self.schema} and those behind {self.schema}_ yourself: {said}")
+
+    def _is_of_ci(self, schema: str) -> bool:
+        return schema == self.schema or schema.startswith(f"{self.schema}_")
+
+    def _drop(self, schema: str) -> None:
+        self._execute(f"drop schema if exists {quoted(self.database)}.{quoted(schema)} cascade")
 
     def _schemas(self) -> Sequence[str]:
         found = self.connection.execute(
-            "select schema_name from duckdb_schemas() where database_name = ? and starts_with(schema_name, ?)",
-            [self.database, self.schema],
+            "select schema_name from duckdb_schemas() where database_name = ?", [self.database]
         )
         return [str(name) for (name,) in found.fetchall()]
 
@@ -161,27 +196,32 @@ class BesidePostgres(BesideSchemas):
         return nullcontext()
 
     def copy(self, source: str, node: Mapping[str, Any]) -> None:
-        """Copy a table as Postgres does, with its types, defaults, constraints and indexes."""
+        """Copy a table as Postgres does, with its types, constraints and indexes.
+
+        Not with its defaults: those of a `serial` column would count production's sequence on.
+        """
         self._schema_of(node)
-        self._execute(f"create table {relation_of(node)} (like {source} including all)")
-        self._execute(f"insert into {relation_of(node)} overriding system value select * from {source}")  # noqa: S608
+        kept = "including constraints including indexes"
+        self._execute(f"create table {relation_of(node)} (like {source} {kept})")
+        self._execute(f"insert into {relation_of(node)} select * from {source}")  # noqa: S608
 
     def look_through(self, source: str, node: Mapping[str, Any]) -> None:
         """Make a view."""
         self._schema_of(node)
         self._execute(f"create view {relation_of(node)} as select * from {source}")  # noqa: S608
 
-    def drop(self) -> None:
-        """Drop what CI has built."""
-        for schema in self._schemas():
-            self._execute(f"drop schema if exists {quoted(schema)} cascade")
+    def _drop(self, schema: str) -> None:
+        # A statement of a dbt that was killed may still have its table.
+        wait = f"set local lock_timeout = '{_LOCK_SECONDS}s'"
+        self._execute(f"{wait}; drop schema if exists {quoted(schema)} cascade")
 
     def _schema_of(self, node: Mapping[str, Any]) -> None:
         self._execute(f"create schema if not exists {quoted(node['schema'])}")
 
     def _schemas(self) -> Sequence[str]:
-        named = f"select nspname from pg_namespace where starts_with(nspname, {literal(self.schema)})"  # noqa: S608
-        found = self.connection.execute("from postgres_query(?, ?)", [self.database, named])
+        found = self.connection.execute(
+            "from postgres_query(?, ?)", [self.database, "select nspname from pg_namespace"]
+        )
         return [str(name) for (name,) in found.fetchall()]
 
     def _execute(self, statement: str) -> None:
@@ -189,12 +229,13 @@ class BesidePostgres(BesideSchemas):
 
 
 @contextmanager
-def open_ducklake(lake: DuckLake, schema: str) -> Iterator[Warehouse]:
+def open_ducklake(lake: DuckLake, schema: str, say: Callable[[str], None]) -> Iterator[Warehouse]:
     """Open a production in a DuckLake, and drop at the end what CI has built there.
 
     Args:
         lake: the lake.
         schema: that with which the names of CI's schemas begin.
+        say: takes a line.
 
     Raises:
         UserError: the lake cannot be reached.
@@ -205,11 +246,13 @@ def open_ducklake(lake: DuckLake, schema: str) -> Iterator[Warehouse]:
         try:
             yield warehouse
         finally:
-            warehouse.drop()
+            warehouse.drop(say)
 
 
 @contextmanager
-def open_postgres(target: Target, extensions: Path, database: str, schema: str) -> Iterator[Warehouse]:
+def open_postgres(
+    target: Target, extensions: Path, database: str, schema: str, say: Callable[[str], None]
+) -> Iterator[Warehouse]:
     """Open a production in a Postgres, and drop at the end what CI has built there.
 
     Args:
@@ -217,10 +260,15 @@ def open_postgres(target: Target, extensions: Path, database: str, schema: str) 
         extensions: the folder of this machine's extensions of DuckDB.
         database: its name.
         schema: that with which the names of CI's schemas begin.
+        say: takes a line.
 
     Raises:
-        UserError: DuckDB's extension is not installed, or the server does not let it in.
+        UserError: DuckDB's extension is not installed, the server does not let it in, or the profile has a role.
     """
+    if target.output.get("role"):
+        raise UserError(
+            f"{target.file}: target {target.name} takes a role, which `headrace dbt ci` cannot: leave it out"
+        )
     keys = {"host": ("host",), "port": ("port",), "user": ("user",), "password": ("password", "pass")}
     said = {name: text for name, names in keys.items() if (text := target.rendered(*names))}
     install_extensions(extensions, ["postgres_scanner"])
@@ -241,7 +289,7 @@ def open_postgres(target: Target, extensions: Path, database: str, schema: str) 
         try:
             yield warehouse
         finally:
-            warehouse.drop()
+            warehouse.drop(say)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ As a command, `python -m headrace.storage`, it makes the tables of the instance 
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dagster import DagsterInstance
@@ -52,8 +52,11 @@ def _opened() -> Iterator[DagsterInstance]:
     A schema is stamped by each process that finds it empty: of two that do so together one fails, or they leave two
     versions in a SQLite file, which no process opens after that.
     """
-    lock = FileLock(Path(os.environ["DAGSTER_HOME"]) / "headrace-storage.lock")
-    with lock, DagsterInstance.get() as instance:
-        create_tables(instance)
-        lock.release()
-        yield instance
+    lock = FileLock(Path(os.environ["DAGSTER_HOME"]).expanduser() / "headrace-storage.lock")
+    with ExitStack() as alone:
+        with suppress(OSError):  # a home that this user may only read has its databases elsewhere, or has them already
+            alone.enter_context(lock)
+        with DagsterInstance.get() as instance:
+            create_tables(instance)
+            alone.close()
+            yield instance

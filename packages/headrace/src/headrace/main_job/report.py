@@ -1,6 +1,6 @@
 """What a backfill has done so far, read from Dagster's event log: for the progress, the table and the failures."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,6 +113,7 @@ class RunReport:
         self._backfills = [backfill_id]
         self._cursors: dict[str, str] = {}
         self._partition_rows: dict[AssetKey, dict[str, int]] = defaultdict(dict)
+        self._sums: Counter[AssetKey] = Counter()
         self._step_began: dict[tuple[str, str], float] = {}
         self._step_assets: dict[tuple[str, str], set[AssetKey]] = defaultdict(set)
         self._timed: set[tuple[str, AssetKey]] = set()
@@ -225,11 +226,12 @@ class RunReport:
         metadata = {name: value.value for name, value in materialization.metadata.items()}
         partition_rows = metadata.get("dagster/partition_row_count")
         if isinstance(partition_rows, int) and partition is not None:
-            before = self._partition_rows[key].get(partition, 0)
-            self._partition_rows[key][partition] = partition_rows
-            asset.rows = (asset.rows or 0) + partition_rows - before
-        elif isinstance(rows := metadata.get("dagster/row_count"), int):
-            asset.rows = rows
+            rows = self._partition_rows[key]
+            self._sums[key] += partition_rows - rows.get(partition, 0)
+            rows[partition] = partition_rows
+            asset.rows = self._sums[key]
+        elif isinstance(of_table := metadata.get("dagster/row_count"), int):
+            asset.rows = of_table
         duration = metadata.get("Execution Duration")
         # A run over a range says the same duration on each of its partitions.
         if isinstance(duration, (int, float)) and (step[0], key) not in self._timed:
