@@ -23,6 +23,8 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
             "threads": THREADS,
             "temp_directory": spill,
             "autoinstall_known_extensions": False,
+            # A step reads a file once. With it a file that had just been replaced could not be read, once in a test.
+            "enable_external_file_cache": False,
         }
         with duckdb.connect(":memory:", config=settings) as connection:
             # A Parquet timestamp with a zone becomes text on the way in; without this, in the machine's zone.
