@@ -229,6 +229,19 @@ class BesidePostgres(BesideSchemas):
 
 
 @contextmanager
+def _dropped(warehouse: BesideSchemas, say: Callable[[str], None]) -> Iterator[None]:
+    """Drop what CI has built when the context ends, also where a signal comes while it is dropped."""
+    try:
+        yield
+    finally:
+        try:
+            warehouse.drop(say)
+        except SystemExit:  # the signal, and further ones are ignored
+            warehouse.drop(say)
+            raise
+
+
+@contextmanager
 def open_ducklake(lake: DuckLake, schema: str, say: Callable[[str], None]) -> Iterator[Warehouse]:
     """Open a production in a DuckLake, and drop at the end what CI has built there.
 
@@ -243,10 +256,8 @@ def open_ducklake(lake: DuckLake, schema: str, say: Callable[[str], None]) -> It
     with lake.opened() as connection:
         connection.execute("set TimeZone = 'UTC'")
         warehouse = BesideSchemas(connection, "lake", schema)
-        try:
+        with _dropped(warehouse, say):
             yield warehouse
-        finally:
-            warehouse.drop(say)
 
 
 @contextmanager
@@ -286,10 +297,8 @@ def open_postgres(
                 line = line.replace(secret, "***")
             raise UserError(f"{target.file}: target {target.name}: {line}") from None
         warehouse = BesidePostgres(connection, database, schema)
-        try:
+        with _dropped(warehouse, say):
             yield warehouse
-        finally:
-            warehouse.drop(say)
 
 
 @contextmanager
