@@ -212,7 +212,7 @@ class _Beside:
             UserError: the target is none that CI can build beside, or is not what production was built with.
         """
         target = Target.of(self.project, self.name, environment={**os.environ, **self.environment})
-        if (target.output.get("type")) != self.adapter:
+        if target.output.get("type") != self.adapter:
             raise UserError(
                 f"the manifest of production is for {self.adapter}, and target {target.name} of {target.file} for "
                 f"{target.output.get('type')}: choose production's with --target, or with HEADRACE_TARGET"
